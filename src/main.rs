@@ -1,0 +1,2 @@
+//! The `juicefs-sidecar` command.
+fn main() {}
