@@ -1,0 +1,1 @@
+//! JuiceFS command lines, community and enterprise. NB: being written.

@@ -1,0 +1,424 @@
+//! A lean, borrowed view of a Pod: what the engine reads and nothing else.
+//!
+//! Parsing skips every field not named here, so that the cost of a pod is that of scanning its text. Lists and
+//! maps are `Option`s because a patch has to know whether they exist (`null` counts as absent).
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Text borrowed from the request where it has no escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text)))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// A pod, or the pod template of a workload.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod<'a> {
+    /// Name, labels and annotations.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub metadata: Metadata<'a>,
+    /// Containers and volumes.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub spec: Spec<'a>,
+}
+
+/// The metadata of a pod that matter here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metadata<'a> {
+    /// Empty at admission when the API server is to generate it.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// The prefix of a name to be generated.
+    #[serde(borrow)]
+    pub generate_name: Option<Text<'a>>,
+    /// Often empty at admission; the request then says it.
+    #[serde(borrow)]
+    pub namespace: Option<Text<'a>>,
+    /// Set once the pod exists.
+    #[serde(borrow)]
+    pub uid: Option<Text<'a>>,
+    /// The labels with a meaning here.
+    #[serde(borrow)]
+    pub labels: Option<Labels<'a>>,
+    /// The annotations with a meaning here.
+    #[serde(borrow)]
+    pub annotations: Option<Annotations<'a>>,
+    /// Who made the pod.
+    #[serde(borrow)]
+    pub owner_references: Option<Vec<OwnerReference<'a>>>,
+}
+
+/// Pod labels with a meaning here (contract 1.5).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Labels<'a> {
+    /// Written by the injector.
+    #[serde(borrow, rename = "done.sidecar.juicefs.com/inject")]
+    pub done: Option<Text<'a>>,
+    /// Set by a user to opt out.
+    #[serde(borrow, rename = "disable.sidecar.juicefs.com/inject")]
+    pub disable: Option<Text<'a>>,
+    /// Huawei CCI's burst mark.
+    #[serde(borrow, rename = "virtual-kubelet.io/burst-to-cci")]
+    pub burst_to_cci: Option<Text<'a>>,
+}
+
+/// Pod annotations with a meaning here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations<'a> {
+    /// What was injected: JSON, see `inject::status`.
+    #[serde(borrow, rename = "sidecar.juicefs.com/status")]
+    pub status: Option<Text<'a>>,
+    /// How the client's exit is ordered after the application's in classic, non-native pods.
+    #[serde(borrow, rename = "sidecar.juicefs.com/exit-order")]
+    pub exit_order: Option<Text<'a>>,
+    /// Which container `kubectl exec` and `logs` choose.
+    #[serde(borrow, rename = "kubectl.kubernetes.io/default-container")]
+    pub default_container: Option<Text<'a>>,
+    /// Volcengine VCI's burst mark.
+    #[serde(borrow, rename = "vke.volcengine.com/burst-to-vci")]
+    pub burst_to_vci: Option<Text<'a>>,
+    /// Volcengine VCI: allows bidirectional propagation.
+    #[serde(borrow, rename = "vke.al.vci-enable-bidirectional-mount-propagation")]
+    pub vci_propagation: Option<Text<'a>>,
+    /// Volcengine VCI: which mounts propagate, a JSON array of `{container, mountPath}`.
+    #[serde(borrow, rename = "vci.vke.volcengine.com/config-bidirectional-mount-propagation")]
+    pub vci_propagation_mounts: Option<Text<'a>>,
+}
+
+/// An owner of the pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OwnerReference<'a> {
+    /// For example `ReplicaSet`.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub kind: Text<'a>,
+    /// The owner's name.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+    /// Whether this owner makes the pod again when it fails.
+    #[serde(deserialize_with = "or_default")]
+    pub controller: bool,
+}
+
+/// The pod spec fields that matter here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec<'a> {
+    /// Volumes in the order of the pod.
+    #[serde(borrow)]
+    pub volumes: Option<Vec<Volume<'a>>>,
+    /// Init containers, native sidecars among them.
+    #[serde(borrow)]
+    pub init_containers: Option<Vec<Container<'a>>>,
+    /// Application containers.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub containers: Vec<Container<'a>>,
+    /// Ephemeral containers; only their names matter.
+    #[serde(borrow)]
+    pub ephemeral_containers: Option<Vec<Container<'a>>>,
+    /// Rarely set at admission.
+    #[serde(borrow)]
+    pub node_name: Option<Text<'a>>,
+    /// Labels the node must have.
+    #[serde(borrow)]
+    pub node_selector: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    /// Only its node affinity is read.
+    #[serde(borrow)]
+    pub affinity: Option<Affinity<'a>>,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub termination_grace_period_seconds: Option<i64>,
+    /// `Always`, `OnFailure` or `Never`.
+    #[serde(borrow)]
+    pub restart_policy: Option<Text<'a>>,
+    /// Whether ports are the node's.
+    #[serde(deserialize_with = "or_default")]
+    pub host_network: bool,
+    /// The operating system the pod asks for.
+    #[serde(borrow)]
+    pub os: Option<OperatingSystem<'a>>,
+}
+
+/// `spec.os`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OperatingSystem<'a> {
+    /// `linux` or `windows`.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+}
+
+/// `spec.affinity`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Affinity<'a> {
+    /// Which nodes the pod may run on.
+    #[serde(borrow)]
+    pub node_affinity: Option<NodeAffinity<'a>>,
+}
+
+/// `spec.affinity.nodeAffinity`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeAffinity<'a> {
+    /// The hard requirement; the soft ones say nothing certain.
+    #[serde(borrow, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    pub required: Option<NodeSelector<'a>>,
+}
+
+/// Terms of which one must hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSelector<'a> {
+    /// Alternatives.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub node_selector_terms: Vec<NodeSelectorTerm<'a>>,
+}
+
+/// Requirements that must all hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSelectorTerm<'a> {
+    /// On labels of the node.
+    #[serde(borrow)]
+    pub match_expressions: Option<Vec<NodeRequirement<'a>>>,
+    /// On fields of the node; a DaemonSet's pod names its node by `metadata.name`.
+    #[serde(borrow)]
+    pub match_fields: Option<Vec<NodeRequirement<'a>>>,
+}
+
+/// One requirement on a node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeRequirement<'a> {
+    /// Label key or field path.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub key: Text<'a>,
+    /// `In`, `NotIn`, `Exists`, …
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub operator: Text<'a>,
+    /// The values of `In` and its like.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub values: Vec<Text<'a>>,
+}
+
+/// A volume; sources other than claims are not read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Volume<'a> {
+    /// Unique in the pod.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+    /// A claim by name.
+    #[serde(borrow)]
+    pub persistent_volume_claim: Option<ClaimSource<'a>>,
+    /// A claim made for the pod.
+    #[serde(borrow)]
+    pub ephemeral: Option<EphemeralSource<'a>>,
+    /// An inline CSI volume.
+    #[serde(borrow)]
+    pub csi: Option<InlineSource<'a>>,
+}
+
+/// `volumes[].persistentVolumeClaim`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimSource<'a> {
+    /// In the pod's namespace.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub claim_name: Text<'a>,
+    /// Forces every mount of the volume to be read-only.
+    #[serde(deserialize_with = "or_default")]
+    pub read_only: bool,
+}
+
+/// `volumes[].csi`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct InlineSource<'a> {
+    /// The driver's name.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub driver: Text<'a>,
+}
+
+/// `volumes[].ephemeral`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EphemeralSource<'a> {
+    /// The claim to be made.
+    #[serde(borrow)]
+    pub volume_claim_template: Option<ClaimTemplate<'a>>,
+}
+
+/// The claim a generic ephemeral volume or a StatefulSet asks for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimTemplate<'a> {
+    /// Labels and annotations of the claim to be.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub metadata: ClaimTemplateMetadata<'a>,
+    /// Its class, size and modes.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub spec: ClaimTemplateSpec<'a>,
+}
+
+/// Metadata of a claim template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimTemplateMetadata<'a> {
+    /// The claim's name, in a StatefulSet's template only.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// Copied to the claim.
+    #[serde(borrow)]
+    pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    /// Copied to the claim.
+    #[serde(borrow)]
+    pub annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
+}
+
+/// Spec of a claim template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimTemplateSpec<'a> {
+    /// The class; absent means the cluster's default class.
+    #[serde(borrow)]
+    pub storage_class_name: Option<Text<'a>>,
+    /// `ReadWriteOnce` and its like.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub access_modes: Vec<Text<'a>>,
+}
+
+/// A container of any of the three lists.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Container<'a> {
+    /// Unique in the pod.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+    /// `Always` makes an init container a native sidecar.
+    #[serde(borrow)]
+    pub restart_policy: Option<Text<'a>>,
+    /// Declared ports.
+    pub ports: Option<Vec<Port>>,
+    /// Mounts in their order.
+    #[serde(borrow)]
+    pub volume_mounts: Option<Vec<VolumeMount<'a>>>,
+    /// Block devices; a JuiceFS volume cannot be one.
+    #[serde(borrow)]
+    pub volume_devices: Option<Vec<VolumeDevice<'a>>>,
+    /// Requests and limits, for `resourcePercentages`.
+    #[serde(borrow)]
+    pub resources: Option<Resources<'a>>,
+}
+
+/// `containers[].ports[]`: numbers only, names do not clash across containers.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Port {
+    /// 1 to 65535.
+    pub container_port: Option<u16>,
+    /// The node's port.
+    pub host_port: Option<u16>,
+}
+
+/// `containers[].resources`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Resources<'a> {
+    /// Quantities by resource name.
+    #[serde(borrow)]
+    pub requests: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    /// Quantities by resource name.
+    #[serde(borrow)]
+    pub limits: Option<BTreeMap<Text<'a>, Text<'a>>>,
+}
+
+/// `containers[].volumeDevices[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VolumeDevice<'a> {
+    /// Name of the volume.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+}
+
+/// `containers[].volumeMounts[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VolumeMount<'a> {
+    /// Name of the volume.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+    /// Where in the container.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub mount_path: Text<'a>,
+    /// Absent means writable.
+    pub read_only: Option<bool>,
+    /// `None`, `HostToContainer` or `Bidirectional`.
+    #[serde(borrow)]
+    pub mount_propagation: Option<Text<'a>>,
+}
+
+impl Spec<'_> {
+    /// Containers that run the application or prepare it, init containers first.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container<'_>> {
+        self.init_containers.iter().flatten().chain(&self.containers)
+    }
+}
+
+/// Reads `null` as the default, as Kubernetes does.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

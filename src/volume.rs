@@ -1,0 +1,38 @@
+//! Which volumes of a pod are JuiceFS, and everything about each one. Pure: no I/O, no clock.
+
+pub mod cache;
+pub mod objects;
+pub mod options;
+pub mod pattern;
+pub mod quantity;
+pub mod resolve;
+pub mod resources;
+pub mod secret;
+pub mod settings;
+
+use std::sync::Arc;
+
+pub use objects::{Claim, Node, PersistentVolume, StorageClass};
+pub use resolve::{Resolved, resolve};
+pub use secret::{Edition, SecretError, UserSecret};
+pub use settings::Settings;
+
+/// The storage objects around a pod, from files or from a cluster's caches.
+///
+/// Answers are immediate and never fail: what is not known is `None`.
+pub trait Lookup {
+    /// A PersistentVolumeClaim.
+    fn claim(&self, namespace: &str, name: &str) -> Option<Arc<Claim>>;
+    /// A PersistentVolume.
+    fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>>;
+    /// A StorageClass.
+    fn class(&self, name: &str) -> Option<Arc<StorageClass>>;
+    /// The class of claims that name none, if the cluster has one.
+    fn default_class(&self) -> Option<Arc<StorageClass>>;
+    /// What a user secret says, or why it says nothing.
+    fn user_secret(&self, namespace: &str, name: &str) -> Option<Result<Arc<UserSecret>, SecretError>>;
+    /// A Node, for `nodeSelector` in the ConfigMap.
+    fn node(&self, name: &str) -> Option<Arc<Node>>;
+    /// The lowest kubelet version (`major`, `minor`) among the nodes, `None` when no node is known.
+    fn oldest_kubelet(&self) -> Option<(u32, u32)>;
+}

@@ -1,0 +1,181 @@
+//! Slim storage objects: the fields that are read, decoded straight from the API's JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// Labels, annotations, attributes and parameters.
+pub type Map = BTreeMap<String, String>;
+
+/// Object metadata.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// The object's name.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// Empty for cluster-wide objects.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: String,
+    /// Empty in a manifest that was never applied.
+    #[serde(deserialize_with = "or_default")]
+    pub uid: String,
+    /// Labels.
+    #[serde(deserialize_with = "or_default")]
+    pub labels: Map,
+    /// Annotations.
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Map,
+}
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Claim {
+    /// Name, namespace, UID, labels, annotations.
+    pub metadata: Metadata,
+    /// What is asked for.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ClaimSpec,
+}
+
+/// Spec of a claim.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimSpec {
+    /// `ReadWriteMany` and its like.
+    #[serde(deserialize_with = "or_default")]
+    pub access_modes: Vec<String>,
+    /// Absent: the default class. Empty: none, a volume is chosen by name.
+    pub storage_class_name: Option<String>,
+    /// The bound (or wanted) volume; empty while unbound.
+    #[serde(deserialize_with = "or_default")]
+    pub volume_name: String,
+    /// `Filesystem` or `Block`.
+    pub volume_mode: Option<String>,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PersistentVolume {
+    /// Name and UID.
+    pub metadata: Metadata,
+    /// The volume itself.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: VolumeSpec,
+}
+
+/// Spec of a PersistentVolume.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VolumeSpec {
+    /// `ReadOnlyMany` alone makes the mount read-only.
+    #[serde(deserialize_with = "or_default")]
+    pub access_modes: Vec<String>,
+    /// The claim the volume belongs to.
+    pub claim_ref: Option<ClaimReference>,
+    /// Absent for volumes of other kinds.
+    pub csi: Option<CsiSource>,
+    /// Mount options.
+    #[serde(deserialize_with = "or_default")]
+    pub mount_options: Vec<String>,
+    /// The class the volume was made by; empty for static ones.
+    #[serde(deserialize_with = "or_default")]
+    pub storage_class_name: String,
+}
+
+/// `spec.claimRef`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimReference {
+    /// The claim's namespace.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: String,
+    /// The claim's name.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// Empty until the binding is complete.
+    #[serde(deserialize_with = "or_default")]
+    pub uid: String,
+}
+
+/// `spec.csi` of a PersistentVolume.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CsiSource {
+    /// Ours is `csi.juicefs.com` unless configured otherwise.
+    #[serde(deserialize_with = "or_default")]
+    pub driver: String,
+    /// The volume's id.
+    #[serde(deserialize_with = "or_default")]
+    pub volume_handle: String,
+    /// Settings (contract 3.3).
+    #[serde(deserialize_with = "or_default")]
+    pub volume_attributes: Map,
+    /// The user secret.
+    pub node_publish_secret_ref: Option<SecretReference>,
+}
+
+/// A secret by namespace and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SecretReference {
+    /// The secret's namespace.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: String,
+    /// The secret's name.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+}
+
+/// A StorageClass.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StorageClass {
+    /// Name and annotations.
+    pub metadata: Metadata,
+    /// The driver's name.
+    #[serde(deserialize_with = "or_default")]
+    pub provisioner: String,
+    /// Settings and secret references, templates among them.
+    #[serde(deserialize_with = "or_default")]
+    pub parameters: Map,
+    /// Mount options, templates among them.
+    #[serde(deserialize_with = "or_default")]
+    pub mount_options: Vec<String>,
+}
+
+/// A Node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Name and labels.
+    pub metadata: Metadata,
+    /// Only the kubelet's version is read.
+    #[serde(deserialize_with = "or_default")]
+    pub status: NodeStatus,
+}
+
+/// Status of a Node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Versions of the software on the node.
+    #[serde(deserialize_with = "or_default")]
+    pub node_info: NodeInfo,
+}
+
+/// `status.nodeInfo`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// For example `v1.36.2`.
+    #[serde(deserialize_with = "or_default")]
+    pub kubelet_version: String,
+}
+
+/// Reads `null` as the default, as Kubernetes does.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

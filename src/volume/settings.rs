@@ -1,0 +1,129 @@
+//! The settings of one volume's client: every source of contract section 3, merged, with where each came from.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::cache::CacheDirectory;
+
+/// Where a setting's value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Built in.
+    Default,
+    /// A flag or environment variable of the process.
+    Process,
+    /// An attribute of the PersistentVolume, or a field of its spec.
+    Volume(String),
+    /// A parameter or field of the StorageClass, for a claim that is not bound yet.
+    Class(String),
+    /// An annotation of the claim.
+    Claim(String),
+    /// A key of the user secret.
+    Secret(String),
+    /// An item of `mountPodPatch` in the ConfigMap, counted from 0, and its field.
+    Config(usize, String),
+    /// An annotation or field of the pod.
+    Pod(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("built-in default"),
+            Self::Process => formatter.write_str("process flag or environment"),
+            Self::Volume(key) => write!(formatter, "persistentvolume {key}"),
+            Self::Class(key) => write!(formatter, "storageclass {key}"),
+            Self::Claim(key) => write!(formatter, "claim annotation {key}"),
+            Self::Secret(key) => write!(formatter, "user secret key {key}"),
+            Self::Config(item, field) => write!(formatter, "configmap mountPodPatch[{item}].{field}"),
+            Self::Pod(key) => write!(formatter, "pod {key}"),
+        }
+    }
+}
+
+/// One line of `explain`: a setting, its value, and where that came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The setting, for example `image` or `limits.cpu`.
+    pub setting: &'static str,
+    /// The value as text.
+    pub value: String,
+    /// Its source.
+    pub source: Source,
+}
+
+/// How the exit of a classic, non-native client is ordered after the application's (design section 4).
+///
+/// Written `sleep:SECONDS`, `port:NUMBER`, `idle:SECONDS` or `staging` wherever it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitOrder {
+    /// Wait a fixed number of seconds.
+    Sleep(u32),
+    /// Wait until nothing listens on the port any more.
+    Port(u16),
+    /// Wait until the client has reported no open handles for so many seconds.
+    Idle(u32),
+    /// Wait until the write-back cache is uploaded.
+    Staging,
+}
+
+/// Everything the planner needs to know about one volume's client, finally merged.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The client's image.
+    pub image: String,
+    /// `Always`, `IfNotPresent`, `Never`; `None` leaves it to Kubernetes.
+    pub image_pull_policy: Option<String>,
+    /// Requests and limits of the sidecar.
+    pub resources: api::ResourceRequirements,
+    /// Mount options in their final order (patch first, then the volume's, `cache-dir` last);
+    /// `subdir` is not among them but in `directory`, and `metrics` only if a user set it.
+    pub options: Vec<String>,
+    /// The directory of the file system to be mounted: `subdir` option and sub path joined.
+    pub directory: Directory,
+    /// Whether the volume is mounted read-only by its access modes.
+    pub read_only: bool,
+    /// `env` of the ConfigMap's patches.
+    pub env: Vec<api::EnvVar>,
+    /// `lifecycle` of the patches; its `preStop` is used verbatim.
+    pub lifecycle: Option<api::Lifecycle>,
+    /// `livenessProbe` of the patches.
+    pub liveness_probe: Option<api::Probe>,
+    /// `readinessProbe` of the patches.
+    pub readiness_probe: Option<api::Probe>,
+    /// `startupProbe` of the patches; replaces ours.
+    pub startup_probe: Option<api::Probe>,
+    /// `volumes` of the patches.
+    pub volumes: Vec<api::Volume>,
+    /// `volumeMounts` of the patches.
+    pub volume_mounts: Vec<api::VolumeMount>,
+    /// `volumeDevices` of the patches.
+    pub volume_devices: Vec<api::VolumeDevice>,
+    /// `labels` and `annotations` have no effect in a sidecar, except annotations on VCI and CCI.
+    pub annotations: super::objects::Map,
+    /// Cache directories (contract section 4), in the order of `cache-dir`.
+    pub cache: Vec<CacheDirectory>,
+    /// `juicefs/host-path`: host directories mounted at the same path (node profile only).
+    pub host_paths: Vec<String>,
+    /// `hostNetwork` of the patches: no declared port, metrics on any free one.
+    pub host_network: bool,
+    /// How the exit is ordered where native sidecars are missing; `None` when nobody configured it.
+    pub exit_order: Option<ExitOrder>,
+    /// Seconds the client may need to flush after the application has ended.
+    pub flush_seconds: u32,
+    /// Things worth telling the user: unknown fields, settings without effect, clamped values.
+    pub warnings: Vec<String>,
+    /// Where each setting came from, for `explain`.
+    pub provenance: Vec<Provenance>,
+}
+
+/// A directory of the file system, as the `subdir` mount option names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// Clean, without a trailing slash; empty for the root of the file system.
+    pub path: String,
+    /// For a generic ephemeral volume without `pathPattern`: the volume's name. The directory is then
+    /// `<path>/ephemeral-<pod UID>-<volume>`, the UID filled in by the kubelet.
+    pub ephemeral: Option<String>,
+}
