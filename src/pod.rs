@@ -64,7 +64,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 #[serde(default)]
 pub struct Pod<'a> {
     /// Name, labels and annotations.
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "present")]
     pub metadata: Metadata<'a>,
     /// Containers and volumes.
     #[serde(borrow, deserialize_with = "or_default")]
@@ -75,6 +75,9 @@ pub struct Pod<'a> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata<'a> {
+    /// Whether the pod (template) has any metadata at all.
+    #[serde(skip)]
+    pub present: bool,
     /// Empty at admission when the API server is to generate it.
     #[serde(borrow)]
     pub name: Option<Text<'a>>,
@@ -188,6 +191,22 @@ pub struct Spec<'a> {
     /// The operating system the pod asks for.
     #[serde(borrow)]
     pub os: Option<OperatingSystem<'a>>,
+    /// `false` puts the pod into a user namespace of its own.
+    pub host_users: Option<bool>,
+    /// Pod-wide settings that a privileged container has to override.
+    pub security_context: Option<PodSecurity>,
+}
+
+/// `spec.securityContext`: only what is set matters, not to what.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSecurity {
+    /// Whether there is a seccomp profile for all containers.
+    #[serde(deserialize_with = "is_set")]
+    pub seccomp_profile: bool,
+    /// Whether there is an AppArmor profile for all containers.
+    #[serde(deserialize_with = "is_set")]
+    pub app_armor_profile: bool,
 }
 
 /// `spec.os`.
@@ -351,7 +370,8 @@ pub struct Container<'a> {
     #[serde(borrow)]
     pub restart_policy: Option<Text<'a>>,
     /// Declared ports.
-    pub ports: Option<Vec<Port>>,
+    #[serde(borrow)]
+    pub ports: Option<Vec<Port<'a>>>,
     /// Mounts in their order.
     #[serde(borrow)]
     pub volume_mounts: Option<Vec<VolumeMount<'a>>>,
@@ -363,10 +383,13 @@ pub struct Container<'a> {
     pub resources: Option<Resources<'a>>,
 }
 
-/// `containers[].ports[]`: numbers only, names do not clash across containers.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+/// `containers[].ports[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Port {
+pub struct Port<'a> {
+    /// What a Service may call the port.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
     /// 1 to 65535.
     pub container_port: Option<u16>,
     /// The node's port.
@@ -418,7 +441,50 @@ impl Spec<'_> {
     }
 }
 
+/// Reads any value as `true` and `null` as `false`.
+fn is_set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<de::IgnoredAny>::deserialize(deserializer)?.is_some())
+}
+
+/// Reads metadata and remembers that there were some.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata<'de>, D::Error> {
+    let metadata = Option::<Metadata<'de>>::deserialize(deserializer)?;
+    Ok(metadata.map(|metadata| Metadata { present: true, ..metadata }).unwrap_or_default())
+}
+
 /// Reads `null` as the default, as Kubernetes does.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_read_as_absent() {
+        let text = r#"{"metadata":null,"spec":{"volumes":null,"containers":null,"hostNetwork":null}}"#;
+        let pod: Pod<'_> = serde_json::from_str(text).unwrap();
+        assert!(!pod.metadata.present);
+        assert!(pod.spec.volumes.is_none());
+        assert!(pod.spec.containers.is_empty());
+    }
+
+    #[test]
+    fn text_without_escapes_is_borrowed() {
+        let pod: Pod<'_> =
+            serde_json::from_str(r#"{"metadata":{"name":"a","namespace":"b\u00e9"}}"#).unwrap();
+        assert!(pod.metadata.present);
+        assert!(matches!(pod.metadata.name, Some(Text(Cow::Borrowed("a")))));
+        assert!(matches!(pod.metadata.namespace, Some(Text(Cow::Owned(_)))));
+    }
+
+    #[test]
+    fn a_view_can_be_taken_of_a_parsed_value() {
+        let value = serde_json::json!({"spec": {"volumes": [{"name": "v", "ephemeral": {"x": 1}}]}});
+        let pod = Pod::deserialize(&value).unwrap();
+        assert!(pod.spec.volumes.unwrap()[0].ephemeral.is_some());
+    }
 }
