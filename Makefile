@@ -1,0 +1,87 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+tools := $(CURDIR)/.tools/venv/bin
+export PATH := $(tools):$(PATH)
+
+# A target given by name keeps `+crt-static` away from build scripts and procedural macros.
+target := $(shell rustc -vV | sed -n 's/^host: //p')
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+shell_scripts = $(shell git ls-files -- .ci tests/tools | grep -vE '\.(txt|toml|py|md)$$')
+
+.PHONY: help
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: setup
+setup: ## Installs what tests and checks need (Debian packages; pinned tools in .tools/).
+	tests/tools/setup
+
+.PHONY: test
+test: setup ## Runs all tests.
+	cargo test --locked
+
+.PHONY: golden
+golden: setup ## Rewrites the expected files of tests/golden; read the diff before you commit it.
+	UPDATE_GOLDEN=1 cargo test --locked --test golden
+
+.PHONY: lint
+lint: format-check clippy dependencies files-check ## Runs every check that is not a test.
+
+.PHONY: format
+format: ## Formats the code.
+	cargo fmt
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
+
+.PHONY: format-check
+format-check:
+	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+
+.PHONY: clippy
+clippy: ## Lints the code: everything, the agent alone, and the fuzz target.
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target -- -D warnings
+
+.PHONY: dependencies
+dependencies: setup ## Checks dependencies: unused, banned, licences, sources, yanked, vulnerable.
+	cargo shear
+	cargo deny --locked check bans licenses sources
+	tests/tools/check-advisories
+
+.PHONY: files-check
+files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
+	shellcheck $(shell_scripts)
+	hadolint Dockerfile
+	typos
+
+.PHONY: static
+static: ## Builds both binaries as the image has them, static and stripped, into target/static/.
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(target) --bin juicefs-sidecar
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile agent --target $(target) \
+		--no-default-features --bin jfs-agent
+	mkdir -p target/static
+	cp target/$(target)/release/juicefs-sidecar target/$(target)/agent/jfs-agent target/static/
+
+.PHONY: static-check
+static-check: static ## Checks that the binaries are static, small, and run where nothing else is.
+	tests/tools/check-static target/static/juicefs-sidecar target/static/jfs-agent
+
+.PHONY: image
+image: ## Builds the image juicefs-sidecar:VERSION (needs docker or podman).
+	$$(command -v docker || command -v podman) build --tag juicefs-sidecar:$(version) .
+
+.PHONY: fuzz
+fuzz: setup ## Fuzzes the admission answer with any bytes; FUZZ_SECONDS bounds it (needs a nightly toolchain).
+	cargo +nightly fuzz run --fuzz-dir tests/fuzz review -- -max_total_time=$${FUZZ_SECONDS:-60} -max_len=65536
+
+.PHONY: bench
+bench: ## Compares our path with the generic one (typed pod, diff) on the recorded reviews.
+	cargo bench --locked
+
+.PHONY: load
+load: ## Loads `webhook --manifests` over TLS: requests/s, p50, p99, memory.
+	tests/tools/load
