@@ -64,9 +64,10 @@ pub fn json_stream(changes: &Changes<'_>) -> String {
     let mut text = String::new();
     for (document, changed) in changes.documents().filter(|(document, _)| !document.value.is_null()) {
         let own = document.format == Format::Json && start_of(&document.text) == Start::Contents;
-        match changed {
-            None if own => text.push_str(&document.text),
-            changed => text.push_str(&json(changed.unwrap_or(&document.value))),
+        if changed.is_none() && own {
+            text.push_str(&document.text);
+        } else {
+            text.push_str(&json(changed.unwrap_or(&document.value)));
         }
         if !text.ends_with('\n') {
             text.push('\n');
