@@ -1,1 +1,4 @@
 //! cli
+
+pub mod process;
+pub mod webhook;

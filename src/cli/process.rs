@@ -1,0 +1,199 @@
+//! The flags every subcommand with an engine shares, each with the environment variable the Go driver reads.
+//!
+//! Flatten [`ProcessArguments`] into a subcommand's arguments and turn it into a [`Process`] with
+//! [`ProcessArguments::process`].
+
+use clap::Args;
+
+use crate::config::Process;
+
+/// What the process is told about the driver it stands in for; the same for every request.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Driver")]
+pub struct ProcessArguments {
+    /// CSI driver name that makes a volume ours [default: csi.juicefs.com]
+    #[arg(long, env = "DRIVER_NAME", value_name = "NAME")]
+    driver_name: Option<String>,
+
+    /// Image of the community client, where neither volume nor ConfigMap names one
+    #[arg(long, env = "JUICEFS_CE_MOUNT_IMAGE", value_name = "IMAGE")]
+    ce_mount_image: Option<String>,
+
+    /// Image of the enterprise client, where neither volume nor ConfigMap names one
+    #[arg(long, env = "JUICEFS_EE_MOUNT_IMAGE", value_name = "IMAGE")]
+    ee_mount_image: Option<String>,
+
+    /// Image of the client its tag names: `ce-*`, `latest` or none the community one, `ee-*` the enterprise
+    /// one, any other both; wins over the two above
+    #[arg(long, env = "JUICEFS_MOUNT_IMAGE", value_name = "IMAGE")]
+    mount_image: Option<String>,
+
+    /// Host directory below which pods on ordinary nodes mount [default: /var/lib/juicefs/volume]
+    #[arg(long, env = "JUICEFS_MOUNT_PATH", value_name = "DIRECTORY", value_parser = absolute_path)]
+    mount_path: Option<String>,
+
+    /// The nodes' /etc cannot be written: leave out the mount of /etc/updatedb.conf
+    #[arg(long, env = "JUICEFS_IMMUTABLE", num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value = "false", default_missing_value = "true", value_parser = lenient_bool)]
+    immutable: bool,
+
+    /// `enabled` keeps the client configuration of the console as it is at every mount (enterprise)
+    #[arg(long, env = "JFS_NO_UPDATE_CONFIG", value_name = "enabled|disabled")]
+    no_update_config: Option<String>,
+
+    /// Version of the cluster, for example 1.29; decides whether native sidecars exist
+    #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
+    kube_version: Option<(u32, u32)>,
+}
+
+impl ProcessArguments {
+    /// The settings these arguments stand for; an empty value counts as none.
+    pub fn process(&self) -> Process {
+        let default = Process::default();
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let mut process = Process {
+            driver: given(&self.driver_name).unwrap_or(default.driver),
+            community_image: given(&self.ce_mount_image).unwrap_or(default.community_image),
+            enterprise_image: given(&self.ee_mount_image).unwrap_or(default.enterprise_image),
+            mount_directory: given(&self.mount_path).unwrap_or(default.mount_directory),
+            immutable: self.immutable,
+            no_update_config: self.no_update_config.as_deref() == Some("enabled"),
+            kubernetes: self.kube_version,
+        };
+        if let Some(image) = given(&self.mount_image) {
+            let (community, enterprise) = editions(&image);
+            if community {
+                process.community_image.clone_from(&image);
+            }
+            if enterprise {
+                process.enterprise_image = image;
+            }
+        }
+        process
+    }
+}
+
+/// Which clients (community, enterprise) an image is for, by its tag; a registry's port is no tag.
+fn editions(image: &str) -> (bool, bool) {
+    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
+    let last = name.rsplit('/').next().unwrap_or(name);
+    match last.split_once(':').map(|(_, tag)| tag) {
+        // A digest alone does not tell.
+        None if digest => (true, true),
+        None | Some("latest") => (true, false),
+        Some(tag) if tag.starts_with("ce-") => (true, false),
+        Some(tag) if tag.starts_with("ee-") => (false, true),
+        Some(_) => (true, true),
+    }
+}
+
+/// `1.29`, `v1.29.3`, `1.29+` or `v1.29.3-gke.100` as (1, 29).
+pub(crate) fn kubernetes_version(text: &str) -> Result<(u32, u32), String> {
+    let mut parts = text.trim().trim_start_matches('v').splitn(3, '.');
+    let mut number = || {
+        let part = parts.next()?;
+        let digits = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
+        part.get(..digits)?.parse().ok()
+    };
+    match (number(), number()) {
+        (Some(major), Some(minor)) => Ok((major, minor)),
+        _ => Err("give major and minor version, for example 1.29".to_owned()),
+    }
+}
+
+fn absolute_path(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("give an absolute path".to_owned())
+    }
+}
+
+/// What shells and the Go driver take for a boolean; empty is false.
+fn lenient_bool(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "0" | "f" | "false" | "n" | "no" | "off" => Ok(false),
+        "1" | "t" | "true" | "y" | "yes" | "on" => Ok(true),
+        _ => Err("give true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        process: ProcessArguments,
+    }
+
+    fn process(arguments: &[&str]) -> Process {
+        Command::parse_from([&["test"], arguments].concat()).process.process()
+    }
+
+    #[test]
+    fn the_tag_of_the_one_image_decides_the_edition() {
+        let cases = [
+            ("juicedata/mount", (true, false)),
+            ("juicedata/mount:latest", (true, false)),
+            ("juicedata/mount:ce-v1.3.0", (true, false)),
+            ("juicedata/mount:ee-5.2.1", (false, true)),
+            ("juicedata/mount:v1.0", (true, true)),
+            ("registry.example.com:5000/juicedata/mount", (true, false)),
+            ("registry.example.com:5000/juicedata/mount:ee-5.2.1", (false, true)),
+            ("registry.example.com:5000/mount:ce-1@sha256:00ff", (true, false)),
+            ("juicedata/mount@sha256:00ff", (true, true)),
+        ];
+        for (image, expected) in cases {
+            assert_eq!(editions(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn the_one_image_wins_over_the_image_of_its_edition() {
+        let process = process(&[
+            "--ce-mount-image=a:ce-1",
+            "--ee-mount-image=b:ee-1",
+            "--mount-image=host:5000/c:ee-2",
+        ]);
+        assert_eq!(process.community_image, "a:ce-1");
+        assert_eq!(process.enterprise_image, "host:5000/c:ee-2");
+    }
+
+    #[test]
+    fn empty_values_count_as_none() {
+        let process = process(&["--driver-name=", "--mount-path=", "--mount-image="]);
+        assert_eq!(process.driver, "csi.juicefs.com");
+        assert_eq!(process.mount_directory, "/var/lib/juicefs/volume");
+        assert_eq!(process.community_image, Process::default().community_image);
+    }
+
+    #[test]
+    fn a_flag_without_a_value_is_true() {
+        assert!(process(&["--immutable"]).immutable);
+        assert!(process(&["--immutable=T"]).immutable);
+        assert!(!process(&["--immutable=no"]).immutable);
+        assert!(!process(&[]).immutable);
+        assert!(process(&["--no-update-config=enabled"]).no_update_config);
+        assert!(!process(&["--no-update-config=true"]).no_update_config);
+    }
+
+    #[test]
+    fn versions_are_read_as_clusters_print_them() {
+        for text in ["1.29", "v1.29.3", "1.29+", "v1.29.3-gke.100", "v1.29-alpha"] {
+            assert_eq!(kubernetes_version(text), Ok((1, 29)), "{text}");
+        }
+        for text in ["", "1", "v", "one.two", "1."] {
+            assert!(kubernetes_version(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_relative_mount_path_is_refused() {
+        let error = Command::try_parse_from(["test", "--mount-path=volumes"]).err().unwrap().to_string();
+        assert!(error.contains("give an absolute path"), "{error}");
+    }
+}

@@ -1,0 +1,1 @@
+//! `juicefs-sidecar webhook`: the TLS admission server over manifests.

@@ -1,0 +1,193 @@
+//! What was done to which document.
+
+use json_patch::{Patch, PatchError, PatchOperation, jsonptr::Pointer};
+use serde_json::Value;
+
+use super::{Document, Workload};
+
+/// Documents and the changes made to the workloads in them.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
+    documents: &'a [Document],
+    /// As many as documents: the new contents of those that changed.
+    contents: Vec<Option<Value>>,
+    changes: Vec<Change>,
+}
+
+/// One changed workload.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The file it is in.
+    pub file: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// The namespace it will get; empty if nothing says.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The object as it was.
+    pub before: Value,
+    /// The object as it is now.
+    pub after: Value,
+    /// The operations, paths from the root of the document.
+    pub patch: Patch,
+}
+
+impl<'a> Changes<'a> {
+    /// No changes so far.
+    pub fn new(documents: &'a [Document]) -> Self {
+        Self { documents, contents: vec![None; documents.len()], changes: Vec::new() }
+    }
+
+    /// Applies operations on a workload's pod to the document it is in, `index` counting from 0.
+    ///
+    /// An error leaves everything as it was.
+    pub fn apply(
+        &mut self,
+        index: usize,
+        workload: &Workload<'_>,
+        namespace: &str,
+        patch: &Patch,
+    ) -> Result<(), PatchError> {
+        let Some((document, contents)) = self.documents.get(index).zip(self.contents.get_mut(index)) else {
+            return Ok(());
+        };
+        let patch = workload.from_document_root(patch);
+        let object = &workload.object;
+        let mut changed = contents.clone().unwrap_or_else(|| document.value.clone());
+        apply(&mut changed, &patch)?;
+        let after = changed.pointer(&object.pointer).cloned().unwrap_or_default();
+        if after == *object.value {
+            return Ok(());
+        }
+        self.changes.push(Change {
+            file: document.place.file.to_string(),
+            kind: object.kind.to_string(),
+            namespace: namespace.to_owned(),
+            name: object.name().to_owned(),
+            before: object.value.clone(),
+            after,
+            patch,
+        });
+        *contents = Some(changed);
+        Ok(())
+    }
+
+    /// The changed workloads in the order of the documents.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Every document, with its new contents if it changed.
+    pub fn documents(&self) -> impl Iterator<Item = (&'a Document, Option<&Value>)> {
+        self.documents.iter().zip(self.contents.iter().map(Option::as_ref))
+    }
+}
+
+/// Applies a patch and keeps the order of keys, which `json_patch` alone does not when it removes one.
+fn apply(value: &mut Value, patch: &Patch) -> Result<(), PatchError> {
+    for operation in &patch.0 {
+        match operation {
+            PatchOperation::Remove(remove) if remove_in_order(value, &remove.path) => {}
+            operation => json_patch::patch(value, std::slice::from_ref(operation))?,
+        }
+    }
+    Ok(())
+}
+
+/// `false` if the path does not name a key that is there.
+fn remove_in_order(value: &mut Value, path: &Pointer) -> bool {
+    path.split_back()
+        .and_then(|(parent, key)| Some((value.pointer_mut(parent.as_str())?.as_object_mut()?, key)))
+        .is_some_and(|(object, key)| object.shift_remove(&*key.decoded()).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::offline::{documents, workloads};
+
+    fn patch(operations: Value) -> Patch {
+        serde_json::from_value(operations).expect("operations")
+    }
+
+    #[test]
+    fn operations_land_below_the_pod_of_every_kind_of_workload() {
+        for (head, path) in [
+            ("apiVersion: v1\nkind: Pod\n", ""),
+            ("apiVersion: apps/v1\nkind: Deployment\n", "/spec/template"),
+            ("apiVersion: apps/v1\nkind: ReplicaSet\n", "/spec/template"),
+            ("apiVersion: apps/v1\nkind: StatefulSet\n", "/spec/template"),
+            ("apiVersion: apps/v1\nkind: DaemonSet\n", "/spec/template"),
+            ("apiVersion: v1\nkind: ReplicationController\n", "/spec/template"),
+            ("apiVersion: batch/v1\nkind: Job\n", "/spec/template"),
+            ("apiVersion: batch/v1\nkind: CronJob\n", "/spec/jobTemplate/spec/template"),
+        ] {
+            let mut text = head.to_owned();
+            let mut indent = 0;
+            for key in path.split('/').skip(1) {
+                text.push_str(&format!("{:indent$}{key}:\n", ""));
+                indent += 2;
+            }
+            text.push_str(&format!("{:indent$}spec: {{containers: [{{name: a}}]}}\n", ""));
+            let documents = documents::parse("x.yaml", &text).expect("readable");
+            let workloads = workloads::workloads(documents.first().expect("one"));
+            let workload = workloads.first().expect(&text);
+            let mut changes = Changes::new(&documents);
+            let patch = patch(json!([{"op": "add", "path": "/spec/containers/0", "value": {"name": "b"}}]));
+            changes.apply(0, workload, "", &patch).expect("applies");
+            let (_, contents) = changes.documents().next().expect("one");
+            assert_eq!(
+                contents.and_then(|value| value.pointer(&format!("{path}/spec/containers"))),
+                Some(&json!([{"name": "b"}, {"name": "a"}])),
+                "{text}"
+            );
+            assert_eq!(
+                changes.changes().first().map(|change| change
+                    .patch
+                    .0
+                    .first()
+                    .map(|one| one.path().to_string())),
+                Some(Some(format!("{path}/spec/containers/0")))
+            );
+        }
+    }
+
+    #[test]
+    fn items_of_one_list_change_together() {
+        let text = "kind: PodList\napiVersion: v1\nitems: [{metadata: {name: a}}, {metadata: {name: b}}]\n";
+        let documents = documents::parse("x.yaml", text).expect("readable");
+        let mut changes = Changes::new(&documents);
+        for workload in workloads::workloads(documents.first().expect("one")) {
+            let patch = patch(json!([{"op": "add", "path": "/spec", "value": {}}]));
+            changes.apply(0, &workload, "", &patch).expect("applies");
+        }
+        let (_, contents) = changes.documents().next().expect("one");
+        assert_eq!(
+            contents.and_then(|value| value.get("items")),
+            Some(&json!([{"metadata": {"name": "a"}, "spec": {}}, {"metadata": {"name": "b"}, "spec": {}}]))
+        );
+    }
+
+    #[test]
+    fn removing_a_key_keeps_the_order_of_the_others() {
+        let mut value = json!({"a": 1, "b": {"x": 1, "y": 2, "z": 3}, "c": 3});
+        let operations = patch(json!([
+            {"op": "remove", "path": "/a"}, {"op": "remove", "path": "/b/x"}, {"op": "test", "path": "/c", "value": 3}
+        ]));
+        apply(&mut value, &operations).expect("applies");
+        assert_eq!(value.to_string(), r#"{"b":{"y":2,"z":3},"c":3}"#);
+        assert!(apply(&mut value, &operations).is_err());
+    }
+
+    #[test]
+    fn jobs_of_other_groups_and_deployments_without_a_template_are_no_workloads() {
+        let text = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: {spec: {}}}\n---\n\
+                    apiVersion: apps/v1\nkind: Deployment\nspec: {replicas: 3}\n";
+        for document in documents::parse("x.yaml", text).expect("readable") {
+            assert!(workloads::workloads(&document).is_empty());
+        }
+    }
+}

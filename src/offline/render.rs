@@ -1,0 +1,462 @@
+//! Documents and changes as text.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+
+use super::{
+    changes::{Change, Changes},
+    documents::{Document, Format, is_filling, is_marker},
+};
+
+/// YAML as `kubectl` writes it: block style, lists not indented, strings quoted where any version of YAML would
+/// take them for something else, several lines as a literal block, no line ever folded.
+pub fn yaml(value: &Value) -> String {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX, min_fold_chars: usize::MAX };
+    let mut text = String::new();
+    // JSON is YAML: in case the serializer should refuse a value, which none is known that it does.
+    if serde_saphyr::to_fmt_writer_with_options(&mut text, value, options).is_err() {
+        return json(value);
+    }
+    text
+}
+
+/// JSON, indented by two, with a line end.
+pub fn json(value: &Value) -> String {
+    // NB: the alternate form of a Value's Display is the indented one and cannot fail.
+    format!("{value:#}\n")
+}
+
+/// All documents in one stream: unchanged ones byte for byte, changed ones written anew in their own format.
+///
+/// JSON documents stay JSON, which is YAML too; where YAML ones are about as well, `---` stands between them.
+pub fn stream(changes: &Changes<'_>) -> String {
+    let all_json = changes.documents().all(|(document, _)| document.format == Format::Json);
+    let mut text = String::new();
+    let mut anything = false;
+    for (document, changed) in changes.documents() {
+        let piece = match changed {
+            None => Cow::Borrowed(&*document.text),
+            Some(value) => Cow::Owned(rewritten(document, value)),
+        };
+        if !text.is_empty() && !text.ends_with('\n') && !all_json {
+            text.push('\n');
+        }
+        let starts = start_of(&piece);
+        if anything && starts == Start::Directive && !ends_document(&text) {
+            text.push_str("...\n");
+        }
+        // NB: kubectl takes a stream that begins with a brace for JSON only, so a marker comes first there.
+        let first_of_mixed = text.is_empty() && !all_json && document.format == Format::Json;
+        let separate = anything && !all_json && !ends_document(&text);
+        if starts == Start::Contents && (separate || first_of_mixed) {
+            text.push_str("---\n");
+        }
+        anything |= !document.value.is_null();
+        text.push_str(&piece);
+    }
+    text
+}
+
+/// All documents as JSON, one after another; unchanged JSON documents byte for byte.
+pub fn json_stream(changes: &Changes<'_>) -> String {
+    let mut text = String::new();
+    for (document, changed) in changes.documents().filter(|(document, _)| !document.value.is_null()) {
+        let own = document.format == Format::Json && start_of(&document.text) == Start::Contents;
+        if changed.is_none() && own {
+            text.push_str(&document.text);
+        } else {
+            text.push_str(&json(changed.unwrap_or(&document.value)));
+        }
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The operations of every changed workload: an array of `{file, kind, namespace, name, patch}`.
+pub fn patches(changes: &Changes<'_>) -> String {
+    let list: Vec<Value> = changes
+        .changes()
+        .iter()
+        .map(|change| {
+            json!({
+                "file": change.file, "kind": change.kind, "namespace": change.namespace, "name": change.name,
+                "patch": change.patch,
+            })
+        })
+        .collect();
+    json(&Value::Array(list))
+}
+
+/// A unified diff of every changed workload, before and after written in the same way.
+pub fn diffs(changes: &Changes<'_>, colours: bool) -> String {
+    changes.changes().iter().map(|change| diff(change, colours)).collect()
+}
+
+fn diff(change: &Change, colours: bool) -> String {
+    let title: Vec<&str> = [&*change.kind, &*change.namespace, &*change.name]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let title = format!("{} {}", change.file, title.join("/"));
+    let (before, after) = (yaml(&change.before), yaml(&change.after));
+    let difference = TextDiff::from_lines(&*before, &*after);
+    let mut text = String::new();
+    let mut line = |style: anstyle::Style, content: &str| {
+        let _ =
+            if colours { writeln!(text, "{style}{content}{style:#}") } else { writeln!(text, "{content}") };
+    };
+    line(HEADER, &format!("--- {title} (before)"));
+    line(HEADER, &format!("+++ {title} (after)"));
+    for hunk in difference.unified_diff().context_radius(3).iter_hunks() {
+        line(HUNK, hunk.header().to_string().trim_end());
+        for change in hunk.iter_changes() {
+            let (sign, style) = match change.tag() {
+                ChangeTag::Equal => (' ', anstyle::Style::new()),
+                ChangeTag::Delete => ('-', DELETED),
+                ChangeTag::Insert => ('+', INSERTED),
+            };
+            line(style, &format!("{sign}{}", change.value().trim_end_matches('\n')));
+        }
+    }
+    text
+}
+
+const HEADER: anstyle::Style = anstyle::Style::new().bold();
+const HUNK: anstyle::Style = anstyle::AnsiColor::Cyan.on_default();
+const DELETED: anstyle::Style = anstyle::AnsiColor::Red.on_default();
+const INSERTED: anstyle::Style = anstyle::AnsiColor::Green.on_default();
+
+/// A changed document in its own format, below the comments and the marker it had above its contents.
+fn rewritten(document: &Document, value: &Value) -> String {
+    let mut text = String::new();
+    for line in document.text.split_inclusive('\n') {
+        let bare = line.trim_start_matches('\u{feff}');
+        if is_marker(bare, "---") {
+            text.push_str("---\n");
+        } else if is_filling(bare) {
+            text.push_str(line);
+        } else {
+            break;
+        }
+    }
+    text.push_str(&match document.format {
+        Format::Yaml => yaml(value),
+        Format::Json => json(value),
+    });
+    text
+}
+
+/// What a document's text begins with, blank lines and comments aside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Marker,
+    Directive,
+    Contents,
+    Nothing,
+}
+
+fn start_of(text: &str) -> Start {
+    for line in text.lines() {
+        let line = line.trim_start_matches('\u{feff}');
+        if is_marker(line, "---") {
+            return Start::Marker;
+        }
+        if line.starts_with('%') {
+            return Start::Directive;
+        }
+        if !is_filling(line) {
+            return Start::Contents;
+        }
+    }
+    Start::Nothing
+}
+
+/// Whether the last contents of a stream are closed by `...`.
+fn ends_document(text: &str) -> bool {
+    text.lines().rev().find(|line| !is_filling(line)).is_some_and(|line| is_marker(line, "..."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::offline::{documents, workloads};
+
+    fn read(text: &str) -> Value {
+        documents::parse("x.yaml", text).expect(text).into_iter().map(|document| document.value).collect()
+    }
+
+    /// Strings that YAML readers like to take for something else, and hostile ones.
+    const AWKWARD: [&str; 60] = [
+        "",
+        " ",
+        "on",
+        "off",
+        "y",
+        "N",
+        "yes",
+        "No",
+        "true",
+        "FALSE",
+        "null",
+        "Null",
+        "~",
+        "0644",
+        "0o17",
+        "0x1f",
+        "0b1",
+        "1e3",
+        "1.0",
+        ".5",
+        "1.",
+        "-1",
+        "+1",
+        "1_000",
+        "22:22",
+        "1:30:00",
+        "190:20:30.15",
+        "2026-01-01",
+        "2026-01-01T00:00:00Z",
+        ".inf",
+        ".NaN",
+        "=",
+        "<<",
+        "---",
+        "...",
+        "- a",
+        "-",
+        "?",
+        "? a",
+        ":",
+        "a:",
+        "a: b",
+        "a #b",
+        "#a",
+        "%a",
+        "@a",
+        "`a",
+        "*a",
+        "&a",
+        "!a",
+        "|",
+        ">",
+        "[a]",
+        "{a: b}",
+        "a\tb",
+        "'\"\\",
+        "trailing ",
+        " leading",
+        "\u{feff}x",
+        "é😀\u{85}\u{2028}\u{0}\u{7f}",
+    ];
+
+    fn several_lines() -> Vec<String> {
+        [
+            "a\nb",
+            "a\nb\n",
+            "\n",
+            "\n\n",
+            "a\n\n",
+            "  a\nb\n",
+            "a \nb \n",
+            "\ta\n",
+            "a\r\nb\r\n",
+            "# a\n---\nb\n",
+            "a\n  b\n\n  c\n",
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+
+    fn awkward() -> Value {
+        let texts = AWKWARD.map(str::to_owned).into_iter().chain(several_lines()).chain([
+            "word ".repeat(60),
+            "x".repeat(300),
+            format!("{}\n{}", "word ".repeat(60), "end"),
+        ]);
+        let texts: Vec<String> = texts.collect();
+        let keys: serde_json::Map<String, Value> =
+            texts.iter().map(|text| (text.clone(), Value::String(text.clone()))).collect();
+        json!({
+            "list": texts, "map": keys,
+            "deep": [[["a", ["b\nc\n"]], []], {}, {"x": {"y": [{"z": "a\nb"}]}}],
+            "numbers": [0, -1, 420, u64::MAX, i64::MIN, 0.5, 1e100, -0.0, 1.0], "none": null, "both": [true, false],
+        })
+    }
+
+    #[test]
+    fn awkward_values_are_read_back_as_they_were() {
+        let value = awkward();
+        assert_eq!(read(&yaml(&value)), json!([value]));
+        assert_eq!(read(&json(&value)), json!([value]));
+    }
+
+    #[test]
+    fn another_parser_reads_the_same() {
+        let value = awkward();
+        let script =
+            "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin.buffer.read().decode()), sys.stdout)";
+        let Ok(mut child) =
+            Command::new("python3").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        else {
+            eprintln!("python3 is not installed: not compared");
+            return;
+        };
+        if let Some(mut input) = child.stdin.take() {
+            // Nobody listens where PyYAML is missing.
+            let _ = input.write_all(yaml(&value).as_bytes());
+        }
+        let output = child.wait_with_output().expect("output");
+        if !output.status.success() {
+            eprintln!("PyYAML is not installed: not compared");
+            return;
+        }
+        let other: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for key in ["list", "map", "deep", "numbers", "none", "both"] {
+            assert_eq!(other.get(key), value.get(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_not_folded_and_lists_not_indented() {
+        let line = "word ".repeat(60) + "end";
+        let text = yaml(&json!({"args": ["-c", line, "a\nb\n"], "mode": 420}));
+        assert_eq!(text, format!("args:\n- -c\n- {line}\n- |\n  a\n  b\nmode: 420\n"));
+    }
+
+    fn rendered(text: &str, change: Option<&str>, render: impl Fn(&Changes<'_>) -> String) -> String {
+        let mut found = Vec::new();
+        for (index, part) in text.split('\x0c').enumerate() {
+            found.extend(documents::parse(&format!("{index}.yaml"), part).expect("readable"));
+        }
+        let mut changes = Changes::new(&found);
+        for (index, document) in found.iter().enumerate() {
+            for workload in workloads::workloads(document) {
+                if Some(workload.object.name()) == change {
+                    let patch = json!([{"op": "add", "path": "/spec", "value": {"x": "on"}}]);
+                    let patch = serde_json::from_value(patch).expect("a patch");
+                    changes.apply(index, &workload, "n", &patch).expect("applies");
+                }
+            }
+        }
+        render(&changes)
+    }
+
+    #[test]
+    fn files_are_joined_with_markers_where_they_have_none() {
+        // A form feed stands between files.
+        for (files, expected) in [
+            ("a: 1\n\x0cb: 2", "a: 1\n---\nb: 2"),
+            ("a: 1\x0c---\nb: 2\n", "a: 1\n---\nb: 2\n"),
+            ("# x\n\x0c# y\nb: 2\n", "# x\n# y\nb: 2\n"),
+            ("a: 1\n...\n\x0cb: 2\n", "a: 1\n...\nb: 2\n"),
+            ("a: 1\n\x0c%YAML 1.2\n---\nb: 2\n", "a: 1\n...\n%YAML 1.2\n---\nb: 2\n"),
+            ("{\"a\": 1}\n\x0c{\"b\": 1}", "{\"a\": 1}\n{\"b\": 1}"),
+            ("{\"a\": 1}\n\x0cb: 1\n", "---\n{\"a\": 1}\n---\nb: 1\n"),
+        ] {
+            assert_eq!(rendered(files, None, stream), expected, "{files:?}");
+            let separate: Vec<Value> = files
+                .split('\x0c')
+                .flat_map(|file| documents::parse("x", file).expect("readable"))
+                .map(|document| document.value)
+                .filter(|value| !value.is_null())
+                .collect();
+            assert_eq!(read(expected), Value::Array(separate), "{files:?}");
+        }
+    }
+
+    const TWO: &str = "# licence\n---\napiVersion: v1 # one\nkind: Pod\nmetadata: {name: a}\n---\n# two\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"b\"}}\n";
+
+    #[test]
+    fn changed_documents_keep_their_format_and_the_others_every_byte() {
+        assert_eq!(rendered(TWO, None, stream), TWO);
+        let (first, second) = TWO.split_once("---\n# two").expect("two documents");
+        assert_eq!(
+            rendered(TWO, Some("a"), stream),
+            format!(
+                "# licence\n---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  x: \"on\"\n---\n# two{second}"
+            )
+        );
+        let changed = rendered(TWO, Some("b"), stream);
+        assert!(changed.starts_with(first), "{changed}");
+        assert!(changed.ends_with("  \"spec\": {\n    \"x\": \"on\"\n  }\n}\n"), "{changed}");
+    }
+
+    #[test]
+    fn everything_can_be_json() {
+        let text = rendered(TWO, Some("a"), json_stream);
+        let values: Vec<Value> =
+            serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>().expect("JSON");
+        assert_eq!(values.len(), 2);
+        assert_eq!(values.first().and_then(|value| value.pointer("/spec/x")), Some(&json!("on")));
+    }
+
+    #[test]
+    fn a_diff_shows_only_what_changed() {
+        assert_eq!(
+            rendered(TWO, Some("a"), |changes| diffs(changes, false)),
+            "--- 0.yaml Pod/n/a (before)\n+++ 0.yaml Pod/n/a (after)\n@@ -2,3 +2,5 @@\n kind: Pod\n metadata:\n   name: a\n\
+             +spec:\n+  x: \"on\"\n"
+        );
+        assert!(
+            rendered(TWO, Some("a"), |changes| diffs(changes, true)).contains("\u{1b}[32m+spec:\u{1b}[0m\n")
+        );
+        assert_eq!(rendered(TWO, None, |changes| diffs(changes, true)), "");
+    }
+
+    #[test]
+    fn patches_name_their_workload() {
+        let text = rendered(TWO, Some("b"), patches);
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).expect("JSON"),
+            json!([{
+                "file": "0.yaml", "kind": "Pod", "namespace": "n", "name": "b",
+                "patch": [{"op": "add", "path": "/spec", "value": {"x": "on"}}],
+            }])
+        );
+        assert_eq!(rendered(TWO, None, patches), "[]\n");
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            proptest::sample::select(AWKWARD.to_vec()).prop_map(str::to_owned),
+            "[ -~\n\t]{0,20}",
+            "\\PC{0,10}",
+            any::<String>(),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e300..1e300).prop_map(Value::from),
+            text.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::vec((text.clone(), inner), 0..6)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read_back(value in any_value()) {
+            let value = json!({ "value": value });
+            let text = yaml(&value);
+            prop_assert_eq!(documents::parse("x.yaml", &text).map(|mut all| all.pop().map(|one| one.value)), Ok(Some(value)), "{}", text);
+        }
+    }
+}
