@@ -1,1 +1,2 @@
-//! JuiceFS command lines, community and enterprise. NB: being written.
+//! JuiceFS command lines, community and enterprise.
+pub mod shell;

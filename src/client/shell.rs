@@ -1,0 +1,244 @@
+//! Words of a shell command line, and their one rendering.
+//!
+//! A command is rendered for two readers, one after the other. The kubelet expands `$(NAME)` and `$$` in a
+//! container's `command`; then `sh` (dash or bash) reads what is left. After both, every argument is exactly the
+//! text it was made from.
+
+/// A NUL byte: no argument of a process can hold one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("contains a NUL byte, which no command line can carry")]
+pub struct Nul;
+
+/// One argument of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// Arrives as it is.
+    Literal(String),
+    /// The value of an environment variable, put in by the shell.
+    Variable(String),
+    /// The value of an environment variable, put in by the kubelet before the shell runs. Only for values that
+    /// hold no single quote.
+    Kubelet(&'static str),
+}
+
+impl Word {
+    /// A word of literal text.
+    pub fn literal(text: impl Into<String>) -> Self {
+        Self(vec![Part::Literal(text.into())])
+    }
+
+    /// A word that is the value of an environment variable; the name must be one a POSIX shell knows.
+    pub fn variable(name: impl Into<String>) -> Self {
+        Self(vec![Part::Variable(name.into())])
+    }
+
+    /// Appends literal text.
+    #[must_use]
+    pub fn and(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Literal(text.into()));
+        self
+    }
+
+    /// Appends the value of an environment variable.
+    #[must_use]
+    pub fn and_variable(mut self, name: impl Into<String>) -> Self {
+        self.0.push(Part::Variable(name.into()));
+        self
+    }
+
+    /// Appends the value of an environment variable that the kubelet fills in.
+    #[must_use]
+    pub fn and_kubelet(mut self, name: &'static str) -> Self {
+        self.0.push(Part::Kubelet(name));
+        self
+    }
+
+    /// Appends another word.
+    #[must_use]
+    pub fn and_word(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// The word as text of a container's `command`.
+    pub fn render(&self) -> Result<String, Nul> {
+        let parts = self.0.iter().map(Part::render).collect::<Result<Vec<_>, _>>()?;
+        let text = parts.concat();
+        Ok(if text.is_empty() { "''".into() } else { text })
+    }
+}
+
+impl Part {
+    fn render(&self) -> Result<String, Nul> {
+        match self {
+            Self::Literal(text) if text.is_empty() => Ok(String::new()),
+            // The quotes around a text with `$` keep its escapes from meeting those of its neighbours.
+            Self::Literal(text) => Ok(shield_from_kubelet(&quote(text)?)),
+            Self::Variable(name) => Ok(format!("\"${{{name}}}\"")),
+            Self::Kubelet(name) => Ok(format!("'$({name})'")),
+        }
+    }
+}
+
+/// A command line: words joined by spaces.
+pub fn line(words: &[Word]) -> Result<String, Nul> {
+    let words = words.iter().map(Word::render).collect::<Result<Vec<_>, _>>()?;
+    Ok(words.join(" "))
+}
+
+/// Quotes text as one word of a POSIX shell. Safe words stay bare.
+///
+/// This is all that hooks and probes need: the kubelet expands nothing in them.
+pub fn quote(text: &str) -> Result<String, Nul> {
+    if text.contains('\0') {
+        return Err(Nul);
+    }
+    if !text.is_empty() && text.bytes().all(is_safe) {
+        return Ok(text.to_owned());
+    }
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+fn is_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_./:=,@%+^".contains(&byte)
+}
+
+/// Doubles each `$` that the kubelet's expansion would act on, so that the text survives it unchanged.
+///
+/// The kubelet turns `$$` into `$` and `$(NAME)` into a value. A `$` before any other ASCII character is left
+/// alone; before a character beyond ASCII it is copied with that character's first byte as if that were a
+/// character of its own, which would spoil the text.
+pub fn shield_from_kubelet(text: &str) -> String {
+    let mut shielded = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        shielded.push(character);
+        let acted_on = |next: &char| matches!(next, '$' | '(') || !next.is_ascii();
+        if character == '$' && characters.peek().is_some_and(acted_on) {
+            shielded.push('$');
+        }
+    }
+    shielded
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the kubelet makes of a container's `command`, after its Go code: bytes in, bytes out.
+    pub(crate) fn kubelet_expand(input: &str, value: impl Fn(&str) -> Option<String>) -> Vec<u8> {
+        let bytes = input.as_bytes();
+        let mut output = Vec::new();
+        let mut cursor = 0;
+        while cursor < bytes.len() {
+            if bytes[cursor] != b'$' || cursor + 1 == bytes.len() {
+                output.push(bytes[cursor]);
+                cursor += 1;
+                continue;
+            }
+            let rest = &bytes[cursor + 1..];
+            let closer = rest.iter().position(|byte| *byte == b')');
+            match (rest[0], closer) {
+                (b'$', _) => {
+                    output.push(b'$');
+                    cursor += 2;
+                }
+                (b'(', Some(closer)) => {
+                    let name = std::str::from_utf8(&rest[1..closer]).unwrap();
+                    let expanded = value(name).unwrap_or_else(|| format!("$({name})"));
+                    output.extend(expanded.bytes());
+                    cursor += closer + 2;
+                }
+                (next, _) => {
+                    // Go's string(byte): the code point of that number.
+                    output.extend(format!("${}", char::from(next)).bytes());
+                    cursor += 2;
+                }
+            }
+        }
+        output
+    }
+
+    fn survives_kubelet(text: &str) -> bool {
+        kubelet_expand(&shield_from_kubelet(text), |_| Some("WRONG".into())) == text.as_bytes()
+    }
+
+    #[test]
+    fn safe_words_stay_bare_and_others_are_quoted() {
+        for (text, rendered) in [
+            ("abc", "abc"),
+            ("http://m.example:9000/b_1-2", "http://m.example:9000/b_1-2"),
+            ("a=b,c@d%e+f^g", "a=b,c@d%e+f^g"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("~root", "'~root'"),
+            ("a\nb", "'a\nb'"),
+            ("ünï", "'ünï'"),
+            ("$HOME", "'$HOME'"),
+            ("$(id)", "'$$(id)'"),
+            ("a$$b", "'a$$$b'"),
+            ("end$", "'end$'"),
+        ] {
+            assert_eq!(Word::literal(text).render().as_deref(), Ok(rendered), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn expansions_are_quoted_on_their_own() {
+        let word = Word::literal("--secret-key=").and_variable("secretkey");
+        assert_eq!(word.render().as_deref(), Ok(r#"--secret-key="${secretkey}""#));
+        let word = Word::literal("subdir=a$").and_kubelet("JFS_POD_UID").and("-v");
+        assert_eq!(word.render().as_deref(), Ok("'subdir=a$''$(JFS_POD_UID)'-v"));
+    }
+
+    #[test]
+    fn nul_is_refused_wherever_it_is() {
+        assert_eq!(Word::literal("a").and("b\0c").render(), Err(Nul));
+        assert_eq!(line(&[Word::literal("a"), Word::literal("\0")]), Err(Nul));
+    }
+
+    #[test]
+    fn the_kubelet_spoils_what_is_not_shielded() {
+        let value = |name: &str| (name == "set").then(|| "value".to_owned());
+        for (input, output) in [
+            ("$(set) $(unset)", "value $(unset)"),
+            ("$$(set) a$$b $", "$(set) a$b $"),
+            ("${set} $x $(open", "${set} $x $(open"),
+            ("$$$(set)", "$value"),
+        ] {
+            assert_eq!(kubelet_expand(input, value), output.as_bytes(), "{input:?}");
+        }
+        assert_ne!(kubelet_expand("$é", value), "$é".as_bytes());
+        assert!(survives_kubelet("$é"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_the_kubelet(text in any::<String>()) {
+            prop_assert!(survives_kubelet(&text));
+        }
+
+        #[test]
+        fn any_mix_of_dollars_and_parentheses_survives_the_kubelet(text in r"[$()a{}'é]{0,24}") {
+            prop_assert!(survives_kubelet(&text));
+        }
+
+        #[test]
+        fn rendered_words_side_by_side_survive_the_kubelet(
+            left in r"[$()a' é]{0,9}",
+            right in r"[$()a' é]{0,9}",
+        ) {
+            let word = Word::literal(left.clone()).and_kubelet("UID").and_variable("v").and(right.clone());
+            let expanded = kubelet_expand(&word.render().unwrap(), |name| (name == "UID").then(|| "1-2".into()));
+            let quoted = |text: &str| if text.is_empty() { String::new() } else { quote(text).unwrap() };
+            let wanted = format!("{}'1-2'\"${{v}}\"{}", quoted(&left), quoted(&right));
+            prop_assert_eq!(String::from_utf8(expanded).unwrap(), wanted);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Reading a user secret: facts and problems side by side, so that checking can name every problem at once.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{
+    CREDENTIALS, Edition, InitConfig, SecretError, UserSecret, Value, Variable, format_options, map,
+};
+
+type Data = BTreeMap<String, Vec<u8>>;
+
+/// Plain arguments of `juicefs format`.
+const FORMAT_ARGUMENTS: [&str; 9] = [
+    "storage",
+    "bucket",
+    "access-key",
+    "block-size",
+    "compress",
+    "trash-days",
+    "capacity",
+    "inodes",
+    "shards",
+];
+
+/// Plain arguments of `juicefs auth`.
+const AUTH_ARGUMENTS: [&str; 5] = ["access-key", "access-key2", "bucket", "bucket2", "subdir"];
+
+/// Old names of enterprise keys; the new name wins where both exist.
+const ALIASES: [(&str, &str); 4] = [
+    ("accesskey", "access-key"),
+    ("accesskey2", "access-key2"),
+    ("secretkey", "secret-key"),
+    ("secretkey2", "secret-key2"),
+];
+
+/// The remaining keys with a meaning.
+const OTHER_KEYS: [&str; 6] = ["name", "format-options", "envs", "configs", "encrypt_rsa_key", "initconfig"];
+
+/// Variables that the sidecar sets itself; a user's value would be lost or do harm.
+const OWN_VARIABLES: [&str; 6] = [
+    "JFS_FOREGROUND",
+    "JFS_INSIDE_CONTAINER",
+    "JFS_NO_UMOUNT",
+    "JFS_POD_UID",
+    "JUICEFS_CLIENT_PATH",
+    "JUICEFS_CLIENT_SIDERCAR_CONTAINER",
+];
+
+/// Reads everything that can be read. The facts hold only if there are no problems.
+pub(super) fn read(data: &Data) -> (UserSecret, Vec<SecretError>) {
+    let edition = if data.contains_key("metaurl") { Edition::Community } else { Edition::Enterprise };
+    let mut reader = Reader { data, edition, problems: Vec::new(), warnings: Vec::new() };
+    let mut secret = UserSecret { edition, name: reader.name(), ..UserSecret::default() };
+    secret.credentials = reader.credentials();
+    secret.arguments = reader.arguments();
+    secret.format_options = reader.format_options();
+    secret.rsa_key = reader.present("encrypt_rsa_key").is_some();
+    secret.initconfig = reader.initconfig();
+    secret.configs = reader.configs();
+    let taken = secret.environment();
+    secret.variables = reader.variables(&taken);
+    reader.warn_of_useless_keys();
+    reader.warn_of_missing_login(&secret);
+    secret.warnings = reader.warnings;
+    (secret, reader.problems)
+}
+
+struct Reader<'a> {
+    data: &'a Data,
+    edition: Edition,
+    problems: Vec<SecretError>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn problem(&mut self, key: &str, what: impl Into<String>) {
+        self.problems.push(SecretError { key: key.into(), what: what.into() });
+    }
+
+    /// The bytes of a key, unless absent or empty.
+    fn present(&self, key: &str) -> Option<&'a [u8]> {
+        self.data.get(key).map(Vec::as_slice).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The text of a key, unless absent, empty or not a text.
+    fn text(&mut self, key: &str) -> Option<&'a str> {
+        let bytes = self.present(key)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.contains('\0') => self.problem(key, "contains a NUL byte"),
+            Ok(text) => return Some(text),
+            Err(_) => self.problem(key, "is not valid UTF-8"),
+        }
+        None
+    }
+
+    /// The text of a key whose value is used as it is, to the last byte.
+    fn exact_text(&mut self, key: &str) -> Option<&'a str> {
+        let text = self.text(key)?;
+        if text.trim() != text {
+            self.warnings.push(format!(
+                "user secret key {key} begins or ends with white space, which is taken as part of the value"
+            ));
+        }
+        Some(text)
+    }
+
+    fn name(&mut self) -> String {
+        let name = self.exact_text("name").unwrap_or_default();
+        if name.is_empty() {
+            if self.present("name").is_none() {
+                self.problem("name", "is missing or empty; it is the name of the file system");
+            }
+        } else if name.starts_with('-') {
+            self.problem("name", "begins with a dash, which the client would take for an option");
+        } else if name.contains('/') {
+            self.problem("name", "contains a slash, which no file system's name can");
+        }
+        name.to_owned()
+    }
+
+    fn credentials(&mut self) -> Vec<&'static str> {
+        if self.edition == Edition::Community && self.present("metaurl").is_none() {
+            self.problem("metaurl", "is empty; it is the address of the metadata engine");
+        }
+        let mut variables = Vec::new();
+        for (key, variable) in CREDENTIALS {
+            if self.exact_text(self.actual_key(key)).is_some() {
+                variables.push(variable);
+            }
+        }
+        variables
+    }
+
+    /// The key that holds the value of `key`: an old alias where only that exists.
+    fn actual_key(&self, key: &'static str) -> &'static str {
+        let alias = ALIASES.iter().find(|(_, new)| *new == key).map(|(old, _)| *old);
+        match alias {
+            Some(old)
+                if self.edition == Edition::Enterprise
+                    && self.present(key).is_none()
+                    && self.present(old).is_some() =>
+            {
+                old
+            }
+            _ => key,
+        }
+    }
+
+    fn argument_keys(&self) -> &'static [&'static str] {
+        match self.edition {
+            Edition::Community => &FORMAT_ARGUMENTS,
+            Edition::Enterprise => &AUTH_ARGUMENTS,
+        }
+    }
+
+    fn arguments(&mut self) -> BTreeMap<&'static str, Value> {
+        let mut arguments = BTreeMap::new();
+        for key in self.argument_keys() {
+            let Some(text) = self.exact_text(self.actual_key(key)) else { continue };
+            let value = if has_password(text) {
+                Value::Hidden(Variable { name: (*key).into(), key: (*key).into() })
+            } else {
+                Value::Plain(text.into())
+            };
+            arguments.insert(*key, value);
+        }
+        arguments
+    }
+
+    fn format_options(&mut self) -> Vec<super::FormatOption> {
+        let text = self.text("format-options").unwrap_or_default();
+        let mut problems = Vec::new();
+        let options = format_options::parse(text, &mut problems);
+        for problem in problems {
+            self.problem("format-options", problem);
+        }
+        options
+    }
+
+    fn initconfig(&mut self) -> Option<InitConfig> {
+        #[derive(Deserialize)]
+        struct Keys {
+            #[serde(default)]
+            encryptkeys: Option<bool>,
+        }
+        let text = self.text("initconfig")?;
+        if let Ok(keys) = serde_json::from_str::<Keys>(text) {
+            return Some(InitConfig { encrypted: keys.encryptkeys.unwrap_or_default() });
+        }
+        self.problem("initconfig", "is not the JSON of a client configuration");
+        None
+    }
+
+    fn map(&mut self, key: &str) -> BTreeMap<String, String> {
+        let text = self.text(key).unwrap_or_default();
+        map::parse(text).unwrap_or_else(|what| {
+            self.problem(key, what);
+            BTreeMap::new()
+        })
+    }
+
+    fn configs(&mut self) -> BTreeMap<String, String> {
+        let configs = self.map("configs");
+        let mut paths = vec!["/"];
+        // Mounted for the RSA key and the configuration themselves.
+        paths.extend(self.present("encrypt_rsa_key").map(|_| "/root/.rsa"));
+        paths.extend(self.present("initconfig").map(|_| "/etc/juicefs"));
+        for (name, path) in &configs {
+            let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+            let what = if !is_object_name(name) {
+                "is not the name of a secret"
+            } else if path.is_empty() {
+                "has no path"
+            } else if !path.starts_with('/') {
+                "does not have an absolute path"
+            } else if path.contains(':') || path.split('/').any(|part| part == "..") || has_control(path) {
+                "has a path that nothing can be mounted at"
+            } else if paths.contains(&trimmed) {
+                "has a path at which something else is mounted"
+            } else {
+                paths.push(trimmed);
+                continue;
+            };
+            self.problem("configs", format!("config {name:?} {what}"));
+        }
+        configs
+    }
+
+    /// The names in `envs`. One that is taken already is an error: either value could win.
+    fn variables(&mut self, taken: &[Variable]) -> Vec<String> {
+        let mut names = Vec::new();
+        for name in self.map("envs").into_keys() {
+            if !is_variable(&name) {
+                self.problem("envs", format!("{name:?} is not the name of an environment variable"));
+            } else if taken.iter().any(|variable| variable.name == name || variable.key == name)
+                || OTHER_KEYS.contains(&name.as_str())
+            {
+                self.problem("envs", format!("{name:?} is a variable that another key of the secret sets"));
+            } else if OWN_VARIABLES.contains(&name.as_str()) {
+                self.warnings
+                    .push(format!("user secret envs: {name} is set by the sidecar itself and ignored"));
+            } else {
+                if name.contains(['-', '.']) {
+                    self.warnings.push(format!(
+                        "user secret envs: {name} is no name a shell knows, the client may never see it"
+                    ));
+                }
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    fn warn_of_useless_keys(&mut self) {
+        let other_edition = match self.edition {
+            Edition::Community => &AUTH_ARGUMENTS[..],
+            Edition::Enterprise => &FORMAT_ARGUMENTS[..],
+        };
+        let known: Vec<&str> = CREDENTIALS
+            .iter()
+            .map(|(key, _)| *key)
+            .chain(OTHER_KEYS)
+            .chain(self.argument_keys().iter().copied())
+            .chain(ALIASES.iter().map(|(old, _)| *old).filter(|_| self.edition == Edition::Enterprise))
+            .collect();
+        for key in self.data.keys().filter(|key| !known.contains(&key.as_str())) {
+            let lower = key.to_ascii_lowercase();
+            let why = if let Some((_, new)) = ALIASES.iter().find(|(old, _)| old == key) {
+                format!("use {new}")
+            } else if other_edition.contains(&key.as_str()) {
+                match self.edition {
+                    Edition::Community => "it is of the enterprise edition".into(),
+                    Edition::Enterprise => "it is of the community edition, as metaurl is missing".into(),
+                }
+            } else if known.contains(&lower.as_str()) {
+                format!("use {lower}")
+            } else {
+                continue;
+            };
+            self.warnings.push(format!("user secret key {key} has no effect: {why}"));
+        }
+        for (old, new) in ALIASES {
+            if self.edition == Edition::Enterprise
+                && self.present(old).is_some()
+                && self.present(new).is_some()
+            {
+                self.warnings.push(format!("user secret key {old} has no effect beside {new}"));
+            }
+        }
+    }
+
+    fn warn_of_missing_login(&mut self, secret: &UserSecret) {
+        if self.edition == Edition::Enterprise
+            && !secret.has_credential("token")
+            && secret.initconfig.is_none()
+        {
+            self.warnings.push(
+                "user secret has neither metaurl (community edition) nor token or initconfig (enterprise edition)"
+                    .into(),
+            );
+        }
+    }
+}
+
+/// Whether a text is a URL that carries a password: `scheme://user:password@host…`.
+fn has_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let Some((user, _)) = rest.rsplit_once('@') else { return false };
+    user.contains(':')
+}
+
+/// Letters, digits, `-`, `_` and `.`, no digit first: what Kubernetes takes both for a variable and for a key.
+fn is_variable(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    // ".", ".." and what begins with ".." cannot be keys of a secret.
+    name.bytes().all(allowed)
+        && name.len() <= 253
+        && !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name != "."
+        && !name.starts_with("..")
+}
+
+/// A DNS subdomain.
+fn is_object_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(allowed) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
