@@ -1,2 +1,215 @@
 //! JuiceFS command lines, community and enterprise.
+//!
+//! The client's container runs `sh -c` with a script of at most two lines: one that formats or logs in, and one that
+//! becomes the client. Words and their order are those of the Go driver; quotes are added where a value or an
+//! expansion needs them, so that the client's arguments are exactly the user's values.
+
+mod community;
+mod enterprise;
+mod image;
+mod options;
 pub mod shell;
+
+use crate::{
+    config::Process,
+    outcome::{Code, Refusal},
+    volume::{
+        Edition, Settings, UserSecret,
+        secret::{FormatOption, Value, injected},
+    },
+};
+
+pub use options::{UserMetrics, user_metrics};
+use shell::Word;
+
+/// The variable that holds the pod's UID, by `fieldRef: metadata.uid`; see [`Script::needs_pod_uid`].
+pub const POD_UID: &str = "JFS_POD_UID";
+
+/// What runs in the client's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// The container's `command`: `sh`, `-c` and the script. The script's last line is
+    /// `exec <client> <file system> <mount point> -o <options>`.
+    pub command: Vec<String>,
+    /// The port that serves metrics, to be declared; `None` if there is none to declare.
+    pub metrics_port: Option<u16>,
+    /// Whether the command names [`POD_UID`], which the container must then have.
+    pub needs_pod_uid: bool,
+    /// Secret volumes the client reads.
+    pub files: Vec<SecretFiles>,
+    /// Worth telling the user.
+    pub warnings: Vec<String>,
+}
+
+/// A secret volume of the client's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFiles {
+    /// The volume's name: `rsa-key`, `init-config`, `config-1`, …
+    pub volume: String,
+    /// Where its files come from.
+    pub source: SecretSource,
+    /// Where it is mounted.
+    pub mount_path: String,
+}
+
+/// Where the files of a secret volume come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// One key of the injected secret, under a file name.
+    Injected {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        file: String,
+    },
+    /// Everything in a secret of the pod's namespace.
+    Named(String),
+}
+
+/// What one client's command line is made from.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    secret: &'a UserSecret,
+    settings: &'a Settings,
+    metrics_port: Option<u16>,
+    process: &'a Process,
+}
+
+impl Request<'_> {
+    /// Whether the user secret has an `initconfig` that this client can read.
+    fn uses_initconfig(&self) -> bool {
+        let Some(config) = self.secret.initconfig else { return false };
+        let unreadable = self.secret.edition == Edition::Enterprise
+            && config.encrypted
+            && image::is_before(&self.settings.image, image::READS_ENCRYPTED_INITCONFIG);
+        !unreadable
+    }
+}
+
+/// The script of a client that mounts a volume at `mount_point`.
+///
+/// `metrics_port` is where the community client serves metrics unless the user said otherwise; with `None` it is
+/// left to the client.
+pub fn script(
+    secret: &UserSecret,
+    settings: &Settings,
+    mount_point: &str,
+    metrics_port: Option<u16>,
+    process: &Process,
+) -> Result<Script, Refusal> {
+    let request = Request { secret, settings, metrics_port, process };
+    let (preparation, options) = match secret.edition {
+        Edition::Community => (community::preparation(&request), options::community(&request)?),
+        Edition::Enterprise => (enterprise::preparation(&request)?, options::enterprise(&request)?),
+    };
+    let mut mount = vec![Word::literal("exec")];
+    mount.extend(match secret.edition {
+        Edition::Community => [Word::literal("/bin/mount.juicefs"), Word::variable("metaurl")],
+        Edition::Enterprise => [Word::literal("/sbin/mount.juicefs"), Word::literal(&secret.name)],
+    });
+    mount.push(Word::literal(mount_point));
+    mount.extend(options.word.into_iter().flat_map(|word| [Word::literal("-o"), word]));
+
+    let text = render(&preparation, &mount).map_err(|nul| unusable("the client's command", nul))?;
+    Ok(Script {
+        command: vec!["sh".into(), "-c".into(), text],
+        metrics_port: options.metrics_port,
+        needs_pod_uid: settings.directory.ephemeral.is_some(),
+        files: files(&request),
+        warnings: warnings(&request),
+    })
+}
+
+/// The commands that come before the mount, in one line that ends the script when any of them fails.
+fn render(preparation: &[Vec<Word>], mount: &[Word]) -> Result<String, shell::Nul> {
+    let preparation = preparation.iter().map(|words| shell::line(words)).collect::<Result<Vec<_>, _>>()?;
+    let mount = shell::line(mount)?;
+    if preparation.is_empty() {
+        return Ok(mount);
+    }
+    Ok(format!("{} || exit 1\n{mount}", preparation.join(" && ")))
+}
+
+/// `--name=value`, the value in the environment if it is confidential.
+fn argument(name: &str, value: &Value) -> Word {
+    let word = Word::literal(format!("--{name}="));
+    match value {
+        Value::Plain(text) => word.and(text),
+        Value::Hidden(variable) => word.and_variable(&variable.name),
+    }
+}
+
+/// The arguments among `names` that the user secret has, in the order of `names`.
+fn arguments<'a>(secret: &'a UserSecret, names: &'a [&str]) -> impl Iterator<Item = Word> + 'a {
+    names.iter().filter_map(|name| secret.arguments.get(name).map(|value| argument(name, value)))
+}
+
+/// `--name="${variable}"` for those credentials that exist.
+fn credentials<'a>(secret: &'a UserSecret, names: &'a [(&str, &str)]) -> impl Iterator<Item = Word> + 'a {
+    let exists = |(_, variable): &&(&str, &str)| secret.has_credential(variable);
+    names
+        .iter()
+        .filter(exists)
+        .map(|(name, variable)| Word::literal(format!("--{name}=")).and_variable(*variable))
+}
+
+fn format_options(secret: &UserSecret) -> impl Iterator<Item = Word> + '_ {
+    secret.format_options.iter().map(|FormatOption { name, value }| match value {
+        Some(value) => argument(name, value),
+        None => Word::literal(format!("--{name}")),
+    })
+}
+
+/// Puts the ready-made configuration where the client looks for it.
+fn copy_initconfig(secret: &UserSecret) -> Vec<Word> {
+    vec![
+        Word::literal("cp"),
+        Word::literal(format!("{INITCONFIG_DIRECTORY}/")).and(&secret.name).and(".conf"),
+        Word::literal(CONFIG_DIRECTORY),
+    ]
+}
+
+const RSA_KEY_DIRECTORY: &str = "/root/.rsa";
+const RSA_KEY_FILE: &str = "rsa-key.pem";
+const INITCONFIG_DIRECTORY: &str = "/etc/juicefs";
+/// Where the enterprise client keeps what `auth` fetched.
+const CONFIG_DIRECTORY: &str = "/root/.juicefs";
+
+fn files(request: &Request<'_>) -> Vec<SecretFiles> {
+    let secret = request.secret;
+    let rsa_key = secret.rsa_key.then(|| SecretFiles {
+        volume: "rsa-key".into(),
+        source: SecretSource::Injected { key: injected::RSA_KEY, file: RSA_KEY_FILE.into() },
+        mount_path: RSA_KEY_DIRECTORY.into(),
+    });
+    let initconfig = request.uses_initconfig().then(|| SecretFiles {
+        volume: "init-config".into(),
+        source: SecretSource::Injected { key: injected::INITCONFIG, file: format!("{}.conf", secret.name) },
+        mount_path: INITCONFIG_DIRECTORY.into(),
+    });
+    let configs = secret.configs.iter().zip(1..).map(|((name, path), number)| SecretFiles {
+        volume: format!("config-{number}"),
+        source: SecretSource::Named(name.clone()),
+        mount_path: path.clone(),
+    });
+    rsa_key.into_iter().chain(initconfig).chain(configs).collect()
+}
+
+fn warnings(request: &Request<'_>) -> Vec<String> {
+    let mut warnings = request.secret.warnings.clone();
+    if request.secret.initconfig.is_some() && !request.uses_initconfig() {
+        warnings.push(format!(
+            "user secret key initconfig is ignored: it is encrypted, and image {:?} is older than 5.1.0",
+            request.settings.image
+        ));
+    }
+    warnings
+}
+
+/// A refusal of text that no command line can carry.
+fn unusable(place: impl Into<String>, nul: shell::Nul) -> Refusal {
+    Refusal::new(Code::SettingInvalid, place, nul.to_string(), "take the NUL byte out")
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,22 @@ pub const CREDENTIALS: [(&str, &str); 5] = [
     ("passphrase", "passphrase"),
 ];
 
+/// The keys that become arguments of the community client's `format`, in the order of its command line.
+pub const FORMAT_ARGUMENTS: [&str; 9] = [
+    "storage",
+    "bucket",
+    "access-key",
+    "block-size",
+    "compress",
+    "trash-days",
+    "capacity",
+    "inodes",
+    "shards",
+];
+
+/// The keys that become arguments of the enterprise client's `auth`, in the order of its command line.
+pub const AUTH_ARGUMENTS: [&str; 5] = ["access-key", "access-key2", "bucket", "bucket2", "subdir"];
+
 /// A value on a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {

@@ -5,26 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    CREDENTIALS, Edition, InitConfig, SecretError, UserSecret, Value, Variable, format_options, map,
+    AUTH_ARGUMENTS, CREDENTIALS, Edition, FORMAT_ARGUMENTS, InitConfig, SecretError, UserSecret, Value,
+    Variable, format_options, map,
 };
 
 type Data = BTreeMap<String, Vec<u8>>;
-
-/// Plain arguments of `juicefs format`.
-const FORMAT_ARGUMENTS: [&str; 9] = [
-    "storage",
-    "bucket",
-    "access-key",
-    "block-size",
-    "compress",
-    "trash-days",
-    "capacity",
-    "inodes",
-    "shards",
-];
-
-/// Plain arguments of `juicefs auth`.
-const AUTH_ARGUMENTS: [&str; 5] = ["access-key", "access-key2", "bucket", "bucket2", "subdir"];
 
 /// Old names of enterprise keys; the new name wins where both exist.
 const ALIASES: [(&str, &str); 4] = [

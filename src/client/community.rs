@@ -1,0 +1,30 @@
+//! The community edition: `juicefs format`.
+
+use super::{
+    RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request, arguments, copy_initconfig, credentials, format_options,
+    shell::Word,
+};
+
+use crate::volume::secret::FORMAT_ARGUMENTS;
+
+/// What comes before the mount: a `format`, which makes the file system or updates its settings.
+pub(super) fn preparation(request: &Request<'_>) -> Vec<Vec<Word>> {
+    let secret = request.secret;
+    if request.uses_initconfig() {
+        return vec![copy_initconfig(secret)];
+    }
+    let mut words = vec![Word::literal("/usr/local/bin/juicefs"), Word::literal("format")];
+    // Without its storage the file system cannot be made, and its settings must not be overwritten with defaults.
+    if !secret.arguments.contains_key("storage") || !secret.arguments.contains_key("bucket") {
+        words.push(Word::literal("--no-update"));
+    }
+    words.extend(arguments(secret, &FORMAT_ARGUMENTS));
+    words.extend(credentials(secret, &[("secret-key", "secretkey")]));
+    words.push(Word::variable("metaurl"));
+    words.push(Word::literal(&secret.name));
+    words.extend(format_options(secret));
+    if secret.rsa_key {
+        words.push(Word::literal(format!("--encrypt-rsa-key={RSA_KEY_DIRECTORY}/{RSA_KEY_FILE}")));
+    }
+    vec![words]
+}

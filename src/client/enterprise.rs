@@ -1,0 +1,59 @@
+//! The enterprise edition: `juicefs auth`, a ready-made configuration, ACL files.
+
+use super::{
+    CONFIG_DIRECTORY, Request, arguments, copy_initconfig, credentials, format_options, shell::Word,
+};
+use crate::{
+    outcome::{Code, Refusal},
+    volume::secret::AUTH_ARGUMENTS,
+};
+
+const CREDENTIALS: [(&str, &str); 4] = [
+    ("token", "token"),
+    ("secret-key", "secretkey"),
+    ("secret-key2", "secretkey2"),
+    ("passphrase", "passphrase"),
+];
+
+/// A `configs` path with this text holds the user database for ACLs.
+const ACL_DIRECTORY: &str = "/root/.acl";
+
+/// What comes before the mount: a configuration, by copy or by `auth`, and links to the ACL files.
+pub(super) fn preparation(request: &Request<'_>) -> Result<Vec<Vec<Word>>, Refusal> {
+    let mut commands = Vec::new();
+    if request.uses_initconfig() {
+        commands.push(copy_initconfig(request.secret));
+    } else if request.secret.has_credential("token") {
+        commands.push(auth(request)?);
+    }
+    for path in request.secret.configs.values().filter(|path| path.contains(ACL_DIRECTORY)) {
+        commands.extend(["group", "passwd"].map(|file| link(path, file)));
+    }
+    Ok(commands)
+}
+
+fn auth(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
+    let secret = request.secret;
+    let mut words = ["/usr/bin/juicefs", "auth", &secret.name].map(Word::literal).to_vec();
+    words.extend(arguments(secret, &AUTH_ARGUMENTS));
+    words.extend(credentials(secret, &CREDENTIALS));
+    if request.process.no_update_config {
+        if !secret.arguments.contains_key("bucket") {
+            return Err(Refusal::new(
+                Code::SecretInvalid,
+                "user secret: bucket",
+                "is missing, while JFS_NO_UPDATE_CONFIG keeps the client from asking the console for it",
+                "add bucket to the user secret or unset JFS_NO_UPDATE_CONFIG",
+            ));
+        }
+        words.push(Word::literal("--no-update"));
+    }
+    words.extend(format_options(secret));
+    words.push(Word::literal(format!("--conf-dir={CONFIG_DIRECTORY}")));
+    Ok(words)
+}
+
+fn link(directory: &str, file: &str) -> Vec<Word> {
+    let source = Word::literal(directory.trim_end_matches('/')).and(format!("/{file}"));
+    vec![Word::literal("ln"), Word::literal("-sf"), source, Word::literal(format!("/etc/{file}"))]
+}

@@ -1,0 +1,112 @@
+//! The word after `-o`.
+
+use super::{POD_UID, RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request, shell::Word, unusable};
+use crate::{
+    outcome::{Code, Refusal},
+    volume::settings::Directory,
+};
+
+/// What the user's mount options say about metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserMetrics {
+    /// Nothing.
+    Unset,
+    /// They are served on this port.
+    Port(u16),
+    /// They are served on a free port, or somewhere that has none.
+    NoFixedPort,
+}
+
+/// Reads the last `metrics=` option, whose port is the number after its last colon.
+pub fn user_metrics(options: &[String]) -> UserMetrics {
+    let Some(address) = options.iter().rev().find_map(|option| option.strip_prefix("metrics=")) else {
+        return UserMetrics::Unset;
+    };
+    let port = address.rsplit(':').next().unwrap_or_default();
+    match port.trim().parse() {
+        Ok(0) | Err(_) => UserMetrics::NoFixedPort,
+        Ok(port) => UserMetrics::Port(port),
+    }
+}
+
+/// The mount options of one client.
+pub(super) struct Options {
+    /// `None` if there are none.
+    pub(super) word: Option<Word>,
+    /// The port to be declared.
+    pub(super) metrics_port: Option<u16>,
+}
+
+pub(super) fn community(request: &Request<'_>) -> Result<Options, Refusal> {
+    let mut options = of_user(request)?;
+    options.extend(subdir(&request.settings.directory)?);
+    let on_host = request.settings.host_network;
+    let (address_port, metrics_port) = match (user_metrics(&request.settings.options), request.metrics_port) {
+        (UserMetrics::Port(port), _) => (None, Some(port)),
+        (UserMetrics::NoFixedPort, _) => (None, None),
+        // Ports of the node are scarce: any free one.
+        (UserMetrics::Unset, _) if on_host => (Some(0), None),
+        (UserMetrics::Unset, port) => (port, port),
+    };
+    options.extend(address_port.map(|port| Word::literal(format!("metrics=0.0.0.0:{port}"))));
+    Ok(Options { word: join(options), metrics_port: metrics_port.filter(|_| !on_host) })
+}
+
+pub(super) fn enterprise(request: &Request<'_>) -> Result<Options, Refusal> {
+    let mut options = vec![Word::literal("foreground"), Word::literal("no-update")];
+    if request.secret.rsa_key {
+        options.push(Word::literal(format!("rsa-key={RSA_KEY_DIRECTORY}/{RSA_KEY_FILE}")));
+    }
+    options.extend(of_user(request)?);
+    options.extend(subdir(&request.settings.directory)?);
+    Ok(Options { word: join(options), metrics_port: None })
+}
+
+fn of_user(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
+    let settings = request.settings;
+    let given = settings.options.iter().map(String::as_str).filter(|option| !option.is_empty());
+    let read_only = settings.read_only && !given.clone().any(|option| matches!(option, "ro" | "read-only"));
+    let options = read_only.then_some("ro").into_iter().chain(given);
+    options
+        .map(|option| {
+            let name = option.split('=').next().unwrap_or_default();
+            checked(option, || format!("mount option {name:?}"))
+        })
+        .collect()
+}
+
+fn subdir(directory: &Directory) -> Result<Option<Word>, Refusal> {
+    let path = directory.path.as_str();
+    let place = || "the volume's directory (mount option \"subdir\")".to_owned();
+    let Some(volume) = &directory.ephemeral else {
+        return match path {
+            "" => Ok(None),
+            path => Ok(Some(checked(&format!("subdir={path}"), place)?)),
+        };
+    };
+    let parent = match path {
+        "" => String::new(),
+        path => format!("{}/", path.trim_end_matches('/')),
+    };
+    let word = checked(&format!("subdir={parent}ephemeral-"), place)?;
+    Ok(Some(word.and_kubelet(POD_UID).and_word(checked(&format!("-{volume}"), place)?)))
+}
+
+/// The client splits its options at every comma and knows no escape for one.
+fn checked(option: &str, place: impl Fn() -> String) -> Result<Word, Refusal> {
+    if option.contains(',') {
+        return Err(Refusal::new(
+            Code::SettingInvalid,
+            place(),
+            "contains a comma, where the client would begin another option",
+            "give one option per list item, and no value with a comma",
+        ));
+    }
+    let word = Word::literal(option);
+    word.render().map_err(|nul| unusable(place(), nul))?;
+    Ok(word)
+}
+
+fn join(options: Vec<Word>) -> Option<Word> {
+    options.into_iter().reduce(|joined, option| joined.and(",").and_word(option))
+}
