@@ -160,7 +160,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal from its four parts.
-    pub fn new(code: Code, place: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn new(
+        code: Code,
+        place: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { code, place: place.into(), what: what.into(), remedy: remedy.into() }
     }
 }
