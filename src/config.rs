@@ -1,5 +1,26 @@
 //! Behaviour: the ConfigMap (upstream schema) and what the process was told by flags and environment.
 
+mod check;
+mod decode;
+mod merge;
+mod patch;
+mod select;
+mod template;
+mod tree;
+
+use std::{cell::RefCell, collections::BTreeMap, fmt};
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde::{Deserialize, de::IgnoredAny};
+
+pub use self::{
+    merge::{Merged, Picked},
+    patch::{CacheDirectoryPatch, ClaimSelector, Floors, PatchItem, ResourcePercentages, Shares},
+    select::Target,
+    template::Templates,
+};
+use crate::volume::quantity::Quantity;
+
 /// What flags and environment say; the same for every request.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -33,11 +54,204 @@ impl Default for Process {
     }
 }
 
-/// The ConfigMap's `config.yaml`. NB: being written.
-#[derive(Clone, Debug, Default)]
+/// The ConfigMap's `config.yaml`, checked.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Overrides the decision by version.
     pub enable_native_sidecar: Option<bool>,
+    /// Whether volumes get a quota.
+    pub enable_set_quota: bool,
+    /// Whether the controller sets it when it provisions.
+    pub enable_controller_set_quota: bool,
+    /// Whether a claim's annotations may set everything the volume's attributes may: whoever may create claims
+    /// can then run any image and mount any host directory in a privileged container.
+    pub allow_unsafe_claim_annotations: bool,
+    /// The most a claim's annotations may ask for.
+    pub claim_annotation_limits: ClaimAnnotationLimits,
+    /// Items of `mountPodPatch`, in their order.
+    pub patches: Vec<PatchItem>,
     /// Identifies the contents, for the status annotation; empty without a ConfigMap.
     pub revision: String,
 }
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enable_native_sidecar: None,
+            enable_set_quota: true,
+            enable_controller_set_quota: true,
+            allow_unsafe_claim_annotations: false,
+            claim_annotation_limits: ClaimAnnotationLimits::default(),
+            patches: Vec::new(),
+            revision: String::new(),
+        }
+    }
+}
+
+/// `pvcAnnotationLimits`; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClaimAnnotationLimits {
+    /// Of CPU.
+    pub cpu: Option<Quantity>,
+    /// Of memory.
+    pub memory: Option<Quantity>,
+}
+
+/// Why a ConfigMap cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Line in `config.yaml`, from 1.
+    pub line: Option<u64>,
+    /// The field, for example `mountPodPatch[0].resources.limits.cpu`; empty for the whole.
+    pub field: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(Config::KEY)?;
+        if let Some(line) = self.line {
+            write!(formatter, " line {line}")?;
+        }
+        if !self.field.is_empty() {
+            write!(formatter, ": {}", self.field)?;
+        }
+        write!(formatter, ": {}; {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The top level as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Document {
+    enable_native_sidecar: Option<bool>,
+    enable_set_quota: Option<bool>,
+    enable_controller_set_quota: Option<bool>,
+    #[serde(rename = "allowUnsafePVCAnnotations")]
+    allow_unsafe_pvc_annotations: Option<bool>,
+    pvc_annotation_limits: Option<WrittenLimits>,
+    mount_pod_patch: Option<Vec<PatchItem>>,
+
+    enable_node_selector: Option<IgnoredAny>,
+    enable_auto_remove_request_resources: Option<IgnoredAny>,
+    enable_auto_abort_stuck_mount_pod: Option<IgnoredAny>,
+    enable_lazy_umount_target: Option<IgnoredAny>,
+    enable_kubelet_list_mount_pod: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenLimits {
+    cpu: Option<ApiQuantity>,
+    memory: Option<ApiQuantity>,
+}
+
+impl Config {
+    /// The key of the ConfigMap that holds it.
+    pub const KEY: &str = "config.yaml";
+
+    /// Reads the text of `config.yaml`, and what there is to say about it.
+    ///
+    /// Field names match in any case, and unknown fields are no error, as in the Go driver; a value that cannot be
+    /// used fails the whole file.
+    pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let root = tree::parse(text)?;
+        let notes = RefCell::new(Vec::new());
+        let document: Document = decode::decode(&root, &notes)?;
+        let mut warnings = notes.into_inner();
+        warnings.extend(document.without_effect().map(|field| format!("{field}: has no effect on sidecars")));
+
+        let mut patches = document.mount_pod_patch.unwrap_or_default();
+        let nodes = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
+        for (index, item) in patches.iter_mut().enumerate() {
+            let node = nodes.get(index);
+            warnings.extend(check::check(index, item, node.map(|node| node.line))?);
+            item.templated = node.map(templated_fields).unwrap_or_default();
+        }
+        for warning in &mut warnings {
+            warning.insert_str(0, "config.yaml: ");
+        }
+
+        let limits = document.pvc_annotation_limits.unwrap_or_default();
+        let config = Self {
+            enable_native_sidecar: document.enable_native_sidecar,
+            enable_set_quota: document.enable_set_quota.unwrap_or(true),
+            enable_controller_set_quota: document.enable_controller_set_quota.unwrap_or(true),
+            allow_unsafe_claim_annotations: document.allow_unsafe_pvc_annotations.unwrap_or(false),
+            claim_annotation_limits: ClaimAnnotationLimits {
+                // Decoding has checked that they are quantities.
+                cpu: limits.cpu.and_then(|quantity| quantity.0.parse().ok()),
+                memory: limits.memory.and_then(|quantity| quantity.0.parse().ok()),
+            },
+            patches,
+            revision: revision(text),
+        };
+        Ok((config, warnings))
+    }
+
+    /// Reads the data of the ConfigMap object.
+    pub fn from_data(data: &BTreeMap<String, String>) -> Result<(Self, Vec<String>), ConfigError> {
+        match (data.get(Self::KEY), data.keys().next()) {
+            (Some(text), _) => Self::parse(text),
+            (None, None) => Ok((Self::default(), Vec::new())),
+            (None, Some(other)) => Err(ConfigError {
+                line: None,
+                field: String::new(),
+                what: format!("the configmap has a key {other:?} but none of this name"),
+                remedy: format!("put the configuration under the key {}", Self::KEY),
+            }),
+        }
+    }
+}
+
+impl Document {
+    fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("enableNodeSelector", self.enable_node_selector.is_some()),
+            ("enableAutoRemoveRequestResources", self.enable_auto_remove_request_resources.is_some()),
+            ("enableAutoAbortStuckMountPod", self.enable_auto_abort_stuck_mount_pod.is_some()),
+            ("enableLazyUmountTarget", self.enable_lazy_umount_target.is_some()),
+            ("enableKubeletListMountPod", self.enable_kubelet_list_mount_pod.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(field, set)| set.then_some(field))
+    }
+}
+
+/// Which fields of an item have a template in them.
+fn templated_fields(item: &tree::Node) -> Vec<&'static str> {
+    const FIELDS: [&str; 13] = [
+        "ceMountImage",
+        "eeMountImage",
+        "mountOptions",
+        "env",
+        "cacheDirs",
+        "volumes",
+        "volumeMounts",
+        "volumeDevices",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "annotations",
+    ];
+    let has_template =
+        |field: &&str| item.field(field).is_some_and(|node| node.any_text(&template::has_template));
+    FIELDS.into_iter().filter(has_template).collect()
+}
+
+/// FNV-1a, 64 bits: the same for every build and replica, which the standard library's hasher does not promise.
+fn revision(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests;

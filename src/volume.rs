@@ -1,6 +1,7 @@
 //! Which volumes of a pod are JuiceFS, and everything about each one. Pure: no I/O, no clock.
 
 pub mod cache;
+pub mod exit_order;
 pub mod objects;
 pub mod options;
 pub mod pattern;

@@ -5,6 +5,7 @@ use std::fmt;
 use k8s_openapi::api::core::v1 as api;
 
 use super::cache::CacheDirectory;
+pub use super::exit_order::ExitOrder;
 
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,21 +52,6 @@ pub struct Provenance {
     pub value: String,
     /// Its source.
     pub source: Source,
-}
-
-/// How the exit of a classic, non-native client is ordered after the application's (design section 4).
-///
-/// Written `sleep:SECONDS`, `port:NUMBER`, `idle:SECONDS` or `staging` wherever it is configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitOrder {
-    /// Wait a fixed number of seconds.
-    Sleep(u32),
-    /// Wait until nothing listens on the port any more.
-    Port(u16),
-    /// Wait until the client has reported no open handles for so many seconds.
-    Idle(u32),
-    /// Wait until the write-back cache is uploaded.
-    Staging,
 }
 
 /// Everything the planner needs to know about one volume's client, finally merged.

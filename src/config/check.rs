@@ -1,0 +1,120 @@
+//! What decoding cannot see: values that fit their types and still cannot work.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+
+use super::{
+    ConfigError,
+    patch::{PatchItem, is_reserved},
+};
+
+/// A field below the item, what is wrong with its value, and what to do about it.
+struct Fault(String, String, &'static str);
+
+/// Refuses what could never work; notes what will be left out.
+pub(super) fn check(index: usize, item: &PatchItem, line: Option<u64>) -> Result<Vec<String>, ConfigError> {
+    for fault in [selectors(item), env(item), pull_policy(item)] {
+        fault.map_err(|Fault(field, what, remedy)| ConfigError {
+            line,
+            field: format!("mountPodPatch[{index}].{field}"),
+            what,
+            remedy: remedy.into(),
+        })?;
+    }
+    let mut notes = Vec::new();
+    let mut note = |field: &str, what: &str| notes.push(format!("mountPodPatch[{index}].{field}: {what}"));
+    for field in item.without_effect() {
+        note(field, "has no effect in a sidecar");
+    }
+    if item.annotations.is_some() {
+        note("annotations", "has an effect on VCI and CCI only");
+    }
+    for fault in item.resource_percentages.iter().flat_map(|percentages| &percentages.faults) {
+        note("resourcePercentages", fault);
+    }
+    volumes(item, &mut note);
+    Ok(notes)
+}
+
+fn selectors(item: &PatchItem) -> Result<(), Fault> {
+    let claim = item.pvc_selector.iter().flat_map(|selector| &selector.match_expressions);
+    let node = item.node_selector.iter().flat_map(|selector| &selector.match_expressions);
+    for (selector, requirements) in
+        claim.map(|list| ("pvcSelector", list)).chain(node.map(|list| ("nodeSelector", list)))
+    {
+        for (position, requirement) in requirements.iter().enumerate() {
+            requirement_fault(requirement).map_err(|(what, remedy)| {
+                Fault(format!("{selector}.matchExpressions[{position}]"), what, remedy)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn requirement_fault(requirement: &LabelSelectorRequirement) -> Result<(), (String, &'static str)> {
+    if requirement.key.is_empty() {
+        return Err(("key is empty".into(), "name a label"));
+    }
+    let has_values = requirement.values.as_ref().is_some_and(|values| !values.is_empty());
+    match (requirement.operator.as_str(), has_values) {
+        ("In" | "NotIn", true) | ("Exists" | "DoesNotExist", false) => Ok(()),
+        (operator @ ("In" | "NotIn"), false) => {
+            Err((format!("operator {operator} has no values"), "list some values"))
+        }
+        (operator @ ("Exists" | "DoesNotExist"), true) => {
+            Err((format!("operator {operator} takes no values"), "remove the values, or use In or NotIn"))
+        }
+        (operator, _) => {
+            Err((format!("operator {operator:?} does not exist"), "use In, NotIn, Exists or DoesNotExist"))
+        }
+    }
+}
+
+fn env(item: &PatchItem) -> Result<(), Fault> {
+    for (position, variable) in item.env.iter().flatten().enumerate() {
+        // Kubernetes takes any printable ASCII but the equals sign.
+        let name = &variable.name;
+        if name.is_empty() || !name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') {
+            let what = format!("{name:?} cannot be the name of an environment variable");
+            return Err(Fault(format!("env[{position}].name"), what, "use letters, digits and underscores"));
+        }
+        if variable.value.as_ref().is_some_and(|value| !value.is_empty()) && variable.value_from.is_some() {
+            let what = format!("{name} has both value and valueFrom");
+            return Err(Fault(format!("env[{position}]"), what, "keep one of them"));
+        }
+    }
+    Ok(())
+}
+
+fn pull_policy(item: &PatchItem) -> Result<(), Fault> {
+    match item.image_pull_policy.as_deref() {
+        None | Some("" | "Always" | "IfNotPresent" | "Never") => Ok(()),
+        Some(other) => Err(Fault(
+            "imagePullPolicy".into(),
+            format!("{other:?} is no pull policy"),
+            "use Always, IfNotPresent or Never",
+        )),
+    }
+}
+
+/// The Go driver leaves the same ones out without a word; its own documentation has an example of it.
+fn volumes(item: &PatchItem, note: &mut impl FnMut(&str, &str)) {
+    for volume in item.volumes.iter().flatten().filter(|volume| is_reserved(&volume.name)) {
+        note(
+            "volumes",
+            &format!("the name {:?} is reserved for the client's own volumes, ignored", volume.name),
+        );
+    }
+    let mounts = item.volume_mounts.iter().flatten().map(|mount| ("volumeMounts", &mount.name));
+    let devices = item.volume_devices.iter().flatten().map(|device| ("volumeDevices", &device.name));
+    let users: Vec<_> = mounts.chain(devices).collect();
+    for (field, name) in &users {
+        if !item.usable_volumes().any(|volume| volume.name == **name) {
+            note(field, &format!("{name:?} is no volume of the same item, ignored"));
+        }
+    }
+    for volume in item.usable_volumes() {
+        if !users.iter().any(|(_, name)| **name == volume.name) {
+            note("volumes", &format!("{:?} is neither mounted nor used as a device", volume.name));
+        }
+    }
+}
