@@ -16,7 +16,7 @@ use serde::{Deserialize, de::IgnoredAny};
 pub use self::{
     merge::{Merged, Picked},
     patch::{CacheDirectoryPatch, ClaimSelector, Floors, PatchItem, ResourcePercentages, Shares},
-    select::Target,
+    select::{Target, match_labels},
     template::Templates,
 };
 use crate::volume::quantity::Quantity;

@@ -1,12 +1,27 @@
 //! From a pod and its volumes to JSON Patch operations. Pure: no I/O, no clock.
 
+mod classic;
+mod names;
+mod order;
+mod patch;
+mod plan;
+mod profile;
+mod repair;
+mod status;
+#[cfg(test)]
+mod tests;
+mod undo;
+
+use serde::Deserialize as _;
 use serde_json::Value;
 
+pub use self::status::{DEFAULT_CONTAINER, DONE, STATUS};
+use self::{names::Names, plan::Plan, status::Status};
 use crate::{
     config::{Config, Process},
     outcome::{Code, Refusal},
     pod::Pod,
-    volume::{Lookup, settings::Provenance},
+    volume::{Lookup, resolve, settings::Provenance},
 };
 
 /// Which of the two webhook paths is asked; the pod's own marks refine it into a profile.
@@ -41,6 +56,8 @@ pub struct Engine<'a> {
     pub config: &'a Config,
     /// Flags and environment.
     pub process: &'a Process,
+    /// Whether to collect where each setting came from.
+    pub explain: bool,
 }
 
 /// What is to be done with a pod.
@@ -80,10 +97,98 @@ pub struct VolumeReport {
 impl Engine<'_> {
     /// Decides on one pod: the same subject gives the same decision.
     pub fn decide(&self, subject: &Subject<'_>) -> Decision {
-        let _ = (subject, self.lookup, self.config, self.process);
-        Decision {
-            code: Code::NoJuicefsVolume,
-            message: String::new(),
+        self.outcome(subject).unwrap_or_else(|refusal| Decision {
+            code: refusal.code,
+            message: refusal.to_string(),
+            ..Decision::nothing(refusal.code, "")
+        })
+    }
+
+    fn outcome(&self, subject: &Subject<'_>) -> Result<Decision, Refusal> {
+        let metadata = &subject.pod.metadata;
+        let disable = metadata.labels.as_ref().and_then(|labels| labels.disable.as_deref());
+        if disable == Some("true") {
+            return Ok(Decision::nothing(
+                Code::Disabled,
+                "the pod opts out by its label disable.sidecar.juicefs.com/inject",
+            ));
+        }
+        match metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref()) {
+            Some(text) => self.reinvoked(subject, text),
+            None => self.planned(subject, subject.pod, subject.object, subject.identity),
+        }
+    }
+
+    /// Plans for a pod that carries no sidecars (any more).
+    fn planned(
+        &self,
+        subject: &Subject<'_>,
+        pod: &Pod<'_>,
+        object: &dyn Fn() -> Value,
+        identity: Option<&str>,
+    ) -> Result<Decision, Refusal> {
+        let resolution = resolve(pod, subject.namespace, self.lookup, &self.process.driver)?;
+        let mut warnings = resolution.warnings;
+        if resolution.volumes.is_empty() {
+            let (code, message) = match resolution.missing.as_slice() {
+                [] => (Code::NoJuicefsVolume, "no volume of the pod is JuiceFS".to_owned()),
+                missing => (
+                    Code::ClaimMissing,
+                    format!(
+                        "persistentvolumeclaim \"{}\" does not exist; left as it is",
+                        missing.join("\", \"")
+                    ),
+                ),
+            };
+            return Ok(Decision { message, warnings, ..Decision::nothing(code, "") });
+        }
+        let mut names = Names::of(pod);
+        let mut plan = Plan::make(self, subject, pod, identity, resolution.volumes, &mut names)?;
+        plan.drop_annotations_of(object);
+        let sidecars =
+            classic::sidecars(&plan, &mut names, self.process.immutable, pod.spec.security_context);
+        let patch = patch::operations(&plan, pod, sidecars, identity, &self.config.revision);
+        warnings.append(&mut plan.warnings);
+        Ok(Decision {
+            code: Code::Injected,
+            message: plan.describe(),
+            warnings,
+            patch,
+            volumes: plan.report(),
+        })
+    }
+
+    /// Decides on a pod that says it carries sidecars: an intact one is left alone, a damaged one is mended.
+    fn reinvoked(&self, subject: &Subject<'_>, text: &str) -> Result<Decision, Refusal> {
+        let status = parse_status(text)?;
+        let actual = (subject.object)();
+        let mut restored = actual.clone();
+        apply(&mut restored, &undo::undo(&actual, &status))?;
+        let view = Pod::deserialize(&restored).map_err(|error| internal("restored pod", &error))?;
+        let object = || restored.clone();
+        let decision = self.planned(subject, &view, &object, status.identity.as_deref())?;
+        let mut desired = restored.clone();
+        apply(&mut desired, &decision.patch)?;
+        let Some(wanted) = desired["metadata"]["annotations"][STATUS].as_str() else {
+            // Nothing is JuiceFS any more: what is there is not ours to judge.
+            return Ok(decision);
+        };
+        let patch = repair::mend(&actual, &desired, &parse_status(wanted)?);
+        let (code, message) = if patch.0.is_empty() {
+            (Code::AlreadyInjected, "the pod carries its sidecars".to_owned())
+        } else {
+            (Code::Repaired, "the pod's sidecars had been changed by others and were put right".to_owned())
+        };
+        Ok(Decision { code, message, patch, ..decision })
+    }
+}
+
+impl Decision {
+    /// A decision that changes nothing.
+    pub fn nothing(code: Code, message: &str) -> Self {
+        Self {
+            code,
+            message: message.to_owned(),
             warnings: Vec::new(),
             patch: json_patch::Patch(Vec::new()),
             volumes: Vec::new(),
@@ -95,6 +200,27 @@ impl Engine<'_> {
 ///
 /// Paths are from the pod's root.
 pub fn uninject(pod: &Value) -> Result<Option<json_patch::Patch>, Refusal> {
-    let _ = pod;
-    Ok(None)
+    match pod["metadata"]["annotations"][STATUS].as_str() {
+        Some(text) => Ok(Some(undo::undo(pod, &parse_status(text)?))),
+        None => Ok(None),
+    }
+}
+
+fn parse_status(text: &str) -> Result<Status, Refusal> {
+    Status::parse(text).map_err(|what| {
+        Refusal::new(
+            Code::PodUnsupported,
+            format!("metadata.annotations[\"{STATUS}\"]"),
+            format!("the annotation says that sidecars were injected, but {what}"),
+            "remove the annotation and whatever it came with",
+        )
+    })
+}
+
+fn apply(document: &mut Value, patch: &json_patch::Patch) -> Result<(), Refusal> {
+    json_patch::patch(document, patch).map_err(|error| internal("patch", &error))
+}
+
+fn internal(place: &str, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, place, error.to_string(), "please report this with the pod that caused it")
 }

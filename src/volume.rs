@@ -30,6 +30,10 @@ pub trait Lookup {
     fn class(&self, name: &str) -> Option<Arc<StorageClass>>;
     /// The class of claims that name none, if the cluster has one.
     fn default_class(&self) -> Option<Arc<StorageClass>>;
+    /// The volume whose `claimRef` names a claim.
+    fn volume_reserved_for(&self, namespace: &str, claim: &str) -> Option<Arc<PersistentVolume>>;
+    /// A volume of the driver without class and without `claimRef` that the claim's selector matches.
+    fn free_volume_for(&self, claim: &Claim, driver: &str) -> Option<Arc<PersistentVolume>>;
     /// What a user secret says, or why it says nothing.
     fn user_secret(&self, namespace: &str, name: &str) -> Option<Result<Arc<UserSecret>, SecretError>>;
     /// A Node, for `nodeSelector` in the ConfigMap.

@@ -42,7 +42,8 @@ impl ClaimSelector {
     }
 }
 
-fn match_labels(
+/// Whether labels meet a label selector.
+pub fn match_labels(
     wanted: Option<&Map>,
     expressions: Option<&[LabelSelectorRequirement]>,
     labels: &Map,

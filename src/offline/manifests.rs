@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{Document, InputError, Notice, Object, objects::escape, objects::objects};
 use crate::{
+    config::match_labels,
     inject::Family,
     volume::{
         Claim, Lookup, Node, PersistentVolume, SecretError, StorageClass, UserSecret,
@@ -36,6 +37,8 @@ pub struct Manifests {
     claims: Namespaced<Arc<Claim>>,
     secrets: Namespaced<Result<Arc<UserSecret>, SecretError>>,
     volumes: HashMap<String, Arc<PersistentVolume>>,
+    /// Volumes by the claim their `claimRef` names.
+    reserved: Namespaced<Arc<PersistentVolume>>,
     classes: HashMap<String, Arc<StorageClass>>,
     default_class: Option<Arc<StorageClass>>,
     nodes: HashMap<String, Arc<Node>>,
@@ -97,8 +100,12 @@ impl Manifests {
                 self.secrets.entry(namespace).or_default().insert(name, user_secret(object)?);
             }
             ("", "PersistentVolume") => {
-                let volume: PersistentVolume = object.read("")?;
-                self.volumes.insert(volume.metadata.name.clone(), Arc::new(volume));
+                let volume: Arc<PersistentVolume> = Arc::new(object.read("")?);
+                if let Some(claim) = &volume.spec.claim_ref {
+                    let claims = self.reserved.entry(claim.namespace.clone()).or_default();
+                    claims.insert(claim.name.clone(), Arc::clone(&volume));
+                }
+                self.volumes.insert(volume.metadata.name.clone(), volume);
             }
             ("storage.k8s.io", "StorageClass") => {
                 let class: StorageClass = object.read("")?;
@@ -158,6 +165,18 @@ impl Lookup for Manifests {
         self.volumes.get(name).cloned()
     }
 
+    fn volume_reserved_for(&self, namespace: &str, claim: &str) -> Option<Arc<PersistentVolume>> {
+        self.reserved.get(namespace)?.get(claim).cloned()
+    }
+
+    fn free_volume_for(&self, claim: &Claim, driver: &str) -> Option<Arc<PersistentVolume>> {
+        self.volumes
+            .values()
+            .filter(|volume| is_free_for(volume, claim, driver))
+            .min_by_key(|volume| &volume.metadata.name)
+            .cloned()
+    }
+
     fn class(&self, name: &str) -> Option<Arc<StorageClass>> {
         self.classes.get(name).cloned()
     }
@@ -177,6 +196,19 @@ impl Lookup for Manifests {
     fn oldest_kubelet(&self) -> Option<(u32, u32)> {
         self.nodes.values().filter_map(|node| version(&node.status.node_info.kubelet_version)).min()
     }
+}
+
+/// Whether the volume controller might bind a claim without a class to a volume, sizes and modes aside.
+fn is_free_for(volume: &PersistentVolume, claim: &Claim, driver: &str) -> bool {
+    let ours = volume.spec.csi.as_ref().is_some_and(|csi| csi.driver == driver);
+    let selector = claim.spec.selector.as_ref();
+    ours && volume.spec.claim_ref.is_none()
+        && volume.spec.storage_class_name.is_empty()
+        && selector.is_none_or(|selector| {
+            let (labels, expressions) =
+                (selector.match_labels.as_ref(), selector.match_expressions.as_deref());
+            match_labels(labels, expressions, &volume.metadata.labels)
+        })
 }
 
 /// `config.yaml` of a ConfigMap.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer};
 
 /// Labels, annotations, attributes and parameters.
@@ -53,6 +54,8 @@ pub struct ClaimSpec {
     pub volume_name: String,
     /// `Filesystem` or `Block`.
     pub volume_mode: Option<String>,
+    /// Labels of the volumes that may be bound, for claims without a class.
+    pub selector: Option<LabelSelector>,
 }
 
 /// A PersistentVolume.
@@ -144,17 +147,39 @@ pub struct StorageClass {
     /// Mount options, templates among them.
     #[serde(deserialize_with = "or_default")]
     pub mount_options: Vec<String>,
+    /// `Immediate` or `WaitForFirstConsumer`.
+    #[serde(deserialize_with = "or_default")]
+    pub volume_binding_mode: String,
+}
+
+impl StorageClass {
+    /// Whether a claim of the class is bound only when a pod that uses it has been scheduled.
+    pub fn waits_for_consumer(&self) -> bool {
+        self.volume_binding_mode == "WaitForFirstConsumer"
+    }
 }
 
 /// A Node.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    /// Name and labels.
+    /// Name, labels and annotations.
     pub metadata: Metadata,
+    /// Only the range of pod addresses is read.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: NodeSpec,
     /// Only the kubelet's version is read.
     #[serde(deserialize_with = "or_default")]
     pub status: NodeStatus,
+}
+
+/// Spec of a Node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// For example `10.244.1.0/24`.
+    #[serde(deserialize_with = "or_default", rename = "podCIDR")]
+    pub pod_cidr: String,
 }
 
 /// Status of a Node.

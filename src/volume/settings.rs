@@ -113,3 +113,48 @@ pub struct Directory {
     /// `<path>/ephemeral-<pod UID>-<volume>`, the UID filled in by the kubelet.
     pub ephemeral: Option<String>,
 }
+/// What the settings of one client are merged from.
+pub struct Inputs<'a> {
+    /// The claim and its volume.
+    pub resolved: &'a super::Resolved,
+    /// What the user secret says.
+    pub secret: &'a super::UserSecret,
+    /// The ConfigMap.
+    pub config: &'a crate::config::Config,
+    /// Flags and environment.
+    pub process: &'a crate::config::Process,
+    /// The pod.
+    pub pod: &'a crate::pod::Pod<'a>,
+    /// What is certain about the node's labels.
+    pub node_labels: Option<&'a super::objects::Map>,
+    /// Where the client mounts.
+    pub mount_point: &'a str,
+    /// Whether directories of the node may be mounted.
+    pub host_directories: bool,
+    /// Whether patch annotations reach the pod.
+    pub annotates_pod: bool,
+    /// Whether to collect where each setting came from.
+    pub explain: bool,
+}
+
+/// Merges all sources. NB: being written.
+pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, crate::outcome::Refusal> {
+    let directory = Directory {
+        path: inputs.resolved.attributes.get("subPath").cloned().unwrap_or_default(),
+        ephemeral: inputs.resolved.ephemeral_directory.clone(),
+    };
+    Ok(Settings {
+        flush_seconds: 30,
+        directory,
+        image: inputs.process.community_image.clone(),
+        ..Settings::default()
+    })
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(volume) = &self.ephemeral else { return formatter.write_str(&self.path) };
+        let separator = if self.path.is_empty() { "" } else { "/" };
+        write!(formatter, "{}{separator}ephemeral-<pod UID>-{volume}", self.path)
+    }
+}

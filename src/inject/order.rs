@@ -1,0 +1,101 @@
+//! What starts after the mount is there, and what ends before it goes.
+//!
+//! Everything here runs in the client's image, so it is written for a POSIX `sh` with `stat` and `sleep`. The mount
+//! point is made by the planner and holds no character that means something to a shell.
+
+use k8s_openapi::api::core::v1 as api;
+
+use crate::volume::settings::ExitOrder;
+
+/// How long a client may take until its mount answers before it is started again, in seconds.
+const START_LIMIT: u32 = 120;
+
+/// A probe that succeeds once the mount answers: the root of a JuiceFS file system is inode 1.
+pub(crate) fn startup_probe(mount_point: &str) -> api::Probe {
+    api::Probe {
+        exec: Some(shell(&format!("[ \"$(stat -c %i {mount_point})\" = 1 ]"))),
+        period_seconds: Some(1),
+        // `stat` hangs while nobody serves the mount; the kubelet ends it.
+        timeout_seconds: Some(3),
+        failure_threshold: Some(START_LIMIT.cast_signed()),
+        ..api::Probe::default()
+    }
+}
+
+/// Holds back the containers that follow until the mount answers, where there are no native sidecars.
+pub(crate) fn post_start(mount_point: &str) -> api::LifecycleHandler {
+    let tries = START_LIMIT * 10;
+    handler(&format!(
+        "tries=0\n\
+         until [ \"$(stat -c %i {mount_point} 2>/dev/null)\" = 1 ]; do\n\
+         tries=$((tries + 1))\n\
+         if [ $tries -ge {tries} ]; then echo 'JuiceFS is not mounted after {START_LIMIT} s' >&2; exit 1; fi\n\
+         sleep 0.1\n\
+         done"
+    ))
+}
+
+/// Keeps the client alive until the application is done, for at most `limit` seconds.
+pub(crate) fn pre_stop(order: ExitOrder, mount_point: &str, limit: i64) -> api::LifecycleHandler {
+    let script = match order {
+        ExitOrder::Sleep(seconds) => format!("sleep {seconds}"),
+        // Containers of a pod share their network: a port in state 0A has a listener, ours or not.
+        ExitOrder::Port(port) => wait(
+            limit,
+            &format!(
+                "grep -q ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null || exit 0"
+            ),
+        ),
+        // The reader of the statistics is itself a handle.
+        ExitOrder::Idle(seconds) => format!(
+            "idle=0\n{}",
+            wait(
+                limit,
+                &format!(
+                    "{}\nif [ \"${{value:-0}}\" -le 1 ]; then idle=$((idle + 1)); else idle=0; fi\n\
+                     if [ $idle -gt {seconds} ]; then exit 0; fi",
+                    read_statistic("juicefs_fuse_open_handlers", mount_point)
+                )
+            )
+        ),
+        ExitOrder::Staging => wait(
+            limit,
+            &format!(
+                "{}\nif [ \"${{value:-0}}\" = 0 ]; then exit 0; fi",
+                read_statistic("juicefs_staging_blocks", mount_point)
+            ),
+        ),
+    };
+    handler(&script)
+}
+
+/// Seconds of `preStop` an order needs at most, given the application's own grace period.
+pub(crate) fn longest(order: ExitOrder, grace: i64) -> i64 {
+    match order {
+        ExitOrder::Sleep(seconds) => i64::from(seconds),
+        ExitOrder::Idle(seconds) => grace.max(0) + i64::from(seconds),
+        ExitOrder::Port(_) | ExitOrder::Staging => grace.max(0),
+    }
+}
+
+/// Runs `check` once a second until it exits or `limit` seconds are over.
+fn wait(limit: i64, check: &str) -> String {
+    format!("left={limit}\nwhile [ $left -gt 0 ]; do\n{check}\nleft=$((left - 1))\nsleep 1\ndone")
+}
+
+/// Reads one line of the client's statistics into `value`.
+fn read_statistic(name: &str, mount_point: &str) -> String {
+    format!(
+        "value=\nwhile read -r key number; do\n\
+         if [ \"$key\" = {name} ]; then value=${{number%%.*}}; fi\n\
+         done < {mount_point}/.stats"
+    )
+}
+
+fn handler(script: &str) -> api::LifecycleHandler {
+    api::LifecycleHandler { exec: Some(shell(script)), ..api::LifecycleHandler::default() }
+}
+
+fn shell(script: &str) -> api::ExecAction {
+    api::ExecAction { command: Some(vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]) }
+}

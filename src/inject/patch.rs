@@ -1,0 +1,328 @@
+//! From a plan to explicit operations on the pod, and the status annotation that remembers them.
+//!
+//! Operations name what they add and touch nothing else, so that fields nobody here knows stay as they are. A claim
+//! is moved, not copied: whatever its source holds goes with it.
+
+use json_patch::{
+    AddOperation, MoveOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation,
+    jsonptr::PointerBuf,
+};
+use k8s_openapi::api::core::v1 as api;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    inject::{
+        classic::Sidecar,
+        plan::{Client, Plan},
+        profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
+        status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume},
+    },
+    pod::{Container, Pod, VolumeMount},
+    volume::resolve::PodVolume,
+};
+
+/// Operations in the order they are to be applied.
+#[derive(Debug, Default)]
+pub(crate) struct Operations(Vec<PatchOperation>);
+
+impl Operations {
+    /// Adds or replaces a value.
+    pub(crate) fn add(&mut self, path: &[&str], value: Value) {
+        self.0.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
+    }
+
+    /// Replaces a value that is there.
+    pub(crate) fn replace(&mut self, path: &[&str], value: Value) {
+        self.0.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
+    }
+
+    /// Removes a value.
+    pub(crate) fn remove(&mut self, path: &[&str]) {
+        self.0.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
+    }
+
+    /// Moves a value.
+    pub(crate) fn relocate(&mut self, from: &[&str], path: &[&str]) {
+        self.0.push(PatchOperation::Move(MoveOperation { from: pointer(from), path: pointer(path) }));
+    }
+
+    /// The patch.
+    pub(crate) fn into_patch(self) -> Patch {
+        Patch(self.0)
+    }
+}
+
+/// A JSON Pointer from its unescaped parts.
+fn pointer(parts: &[&str]) -> PointerBuf {
+    PointerBuf::from_tokens(parts.iter().copied())
+}
+
+/// The patch of a plan.
+pub(crate) fn operations(
+    plan: &Plan,
+    pod: &Pod<'_>,
+    sidecars: Vec<Sidecar>,
+    identity: Option<&str>,
+    revision: &str,
+) -> Patch {
+    let mut writer = Writer {
+        plan,
+        pod,
+        operations: Operations::default(),
+        status: Status::new("classic"),
+        volumes: pod.spec.volumes.as_ref().map_or(0, Vec::len),
+    };
+    writer.status.profile = plan.profile.name.to_owned();
+    writer.status.native = plan.native;
+    writer.status.identity = identity.map(str::to_owned);
+    writer.status.config = revision.to_owned();
+    for client in &plan.clients {
+        writer.share(client);
+    }
+    writer.application_mounts();
+    let containers = sidecars.into_iter().map(|sidecar| {
+        for volume in sidecar.volumes {
+            writer.status.added_volumes.push(volume.name.clone());
+            writer.add_volume(to_value(&volume));
+        }
+        to_value(&sidecar.container)
+    });
+    let containers = containers.collect();
+    writer.add_containers(containers);
+    writer.grace();
+    writer.metadata();
+    writer.operations.into_patch()
+}
+
+struct Writer<'a> {
+    plan: &'a Plan,
+    pod: &'a Pod<'a>,
+    operations: Operations,
+    status: Status,
+    /// How many volumes the pod has so far.
+    volumes: usize,
+}
+
+impl Writer<'_> {
+    fn add_volume(&mut self, volume: Value) -> usize {
+        self.operations.add(&["spec", "volumes", "-"], volume);
+        self.volumes += 1;
+        self.volumes - 1
+    }
+
+    /// Moves the claim to a volume of its own and puts the shared directory in its place.
+    fn share(&mut self, client: &Client) {
+        let Some(volume) = client.resolved.pod_volumes.first() else { return };
+        let source =
+            if client.resolved.claim.name.is_empty() { "ephemeral" } else { "persistentVolumeClaim" };
+        let reference = self.add_volume(json!({ "name": client.reference }));
+        let (from, to) = (volume.index.to_string(), reference.to_string());
+        self.operations.relocate(&["spec", "volumes", &from, source], &["spec", "volumes", &to, source]);
+        let (shared, value) = shared_source(self.plan.profile.shared, client);
+        self.operations.add(&["spec", "volumes", &from, shared], value);
+        self.status.volumes.push(StatusVolume {
+            container: client.container.clone(),
+            volume: volume.name.clone(),
+            reference: client.reference.clone(),
+            source: source.to_owned(),
+            shared: shared.to_owned(),
+            claim: client.resolved.claim.name.clone(),
+            persistent_volume: client.resolved.volume_name.clone(),
+            directory: client.settings.directory.to_string(),
+        });
+    }
+
+    fn application_mounts(&mut self) {
+        let pod = self.pod;
+        let init = pod.spec.init_containers.iter().flatten().enumerate();
+        for (index, container) in init {
+            self.mounts_of("initContainers", index, container);
+        }
+        for (index, container) in pod.spec.containers.iter().enumerate() {
+            self.mounts_of("containers", index, container);
+        }
+    }
+
+    fn mounts_of(&mut self, list: &str, index: usize, container: &Container<'_>) {
+        for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let (plan, index, number) = (self.plan, index.to_string(), number.to_string());
+            let Some((client, volume)) = used_by(plan, mount) else { continue };
+            let path = ["spec", list, &index, "volumeMounts", &number];
+            let mut before = MountBefore {
+                container: container.name.to_string(),
+                path: mount.mount_path.to_string(),
+                ..MountBefore::default()
+            };
+            if client.shared_volume() != volume.name {
+                self.operations.replace(&at(&path, "name"), client.shared_volume().into());
+                before.volume = Some(volume.name.clone());
+            }
+            if volume.read_only && mount.read_only != Some(true) {
+                self.operations.add(&at(&path, "readOnly"), true.into());
+                before.read_only = Some(mount.read_only.map_or(Before::Absent, Before::Was));
+            }
+            if let Some(forced) = plan.profile.application_propagation
+                && mount.mount_propagation.as_deref() != Some(forced)
+            {
+                self.operations.add(&at(&path, "mountPropagation"), forced.into());
+                let was = mount.mount_propagation.as_ref();
+                before.propagation = Some(was.map_or(Before::Absent, |text| Before::Was(text.to_string())));
+            }
+            if before.volume.is_some() || before.read_only.is_some() || before.propagation.is_some() {
+                self.status.undo.mounts.push(before);
+            }
+        }
+    }
+
+    /// Puts the clients where they start first: native ones before the init containers, others before the rest.
+    fn add_containers(&mut self, containers: Vec<Value>) {
+        let absent = self.plan.native && self.pod.spec.init_containers.is_none();
+        if absent {
+            self.operations.add(&["spec", "initContainers"], Value::Array(containers));
+            self.status.undo.absent.push("initContainers".to_owned());
+            return;
+        }
+        let list = if self.plan.native { "initContainers" } else { "containers" };
+        for (index, container) in containers.into_iter().enumerate() {
+            self.operations.add(&["spec", list, &index.to_string()], container);
+        }
+    }
+
+    fn grace(&mut self) {
+        if let Some(seconds) = self.plan.grace {
+            self.operations.add(&["spec", "terminationGracePeriodSeconds"], seconds.into());
+            let was = self.pod.spec.termination_grace_period_seconds;
+            self.status.undo.grace = Some(was.map_or(Before::Absent, Before::Was));
+        }
+    }
+
+    fn metadata(&mut self) {
+        let metadata = &self.pod.metadata;
+        if !metadata.present {
+            self.operations.add(&["metadata"], json!({}));
+            self.status.undo.absent.push("metadata".to_owned());
+        }
+        match &metadata.labels {
+            None => {
+                self.operations.add(&["metadata", "labels"], json!({ DONE: "true" }));
+                self.status.undo.absent.push("labels".to_owned());
+            }
+            Some(labels) => {
+                self.status.undo.done = labels.done.as_ref().map(ToString::to_string);
+                self.operations.add(&["metadata", "labels", DONE], "true".into());
+            }
+        }
+        let mut annotations = self.annotations();
+        if metadata.annotations.is_none() {
+            self.status.undo.absent.push("annotations".to_owned());
+        }
+        annotations.insert(STATUS.to_owned(), status_text(&self.status));
+        if metadata.annotations.is_none() {
+            self.operations.add(&["metadata", "annotations"], Value::Object(annotations));
+            return;
+        }
+        for (key, value) in annotations {
+            self.operations.add(&["metadata", "annotations", &key], value);
+        }
+    }
+
+    /// The annotations beside the status, remembered for undoing.
+    fn annotations(&mut self) -> Map<String, Value> {
+        let mut annotations = Map::new();
+        let present = self.pod.metadata.annotations.as_ref();
+        let first = self.pod.spec.containers.first();
+        if !self.plan.native
+            && present.is_none_or(|annotations| annotations.default_container.is_none())
+            && let Some(first) = first
+        {
+            annotations.insert(DEFAULT_CONTAINER.to_owned(), (*first.name).into());
+            self.status.undo.annotations.push(DEFAULT_CONTAINER.to_owned());
+        }
+        if self.plan.profile.annotates_pod() {
+            self.platform_annotations(&mut annotations);
+        }
+        annotations
+    }
+
+    fn platform_annotations(&mut self, annotations: &mut Map<String, Value>) {
+        let present = self.pod.metadata.annotations.as_ref();
+        let extra = self.plan.clients.iter().flat_map(|client| &client.settings.annotations);
+        for (key, value) in extra {
+            // What the pod says itself is not overwritten; the view knows only the keys with a meaning here,
+            // so the operation is an addition of a key that the platform defines.
+            annotations.insert(key.clone(), value.as_str().into());
+        }
+        if self.plan.profile.is_vci() {
+            let old = present.and_then(|annotations| annotations.vci_propagation_mounts.as_deref());
+            annotations.insert(VCI_PROPAGATION.to_owned(), VCI_PROPAGATION.into());
+            annotations.insert(VCI_PROPAGATION_MOUNTS.to_owned(), vci_mounts(&self.plan.clients, old).into());
+            let replaced = [
+                (VCI_PROPAGATION, present.and_then(|annotations| annotations.vci_propagation.as_deref())),
+                (VCI_PROPAGATION_MOUNTS, old),
+            ];
+            for (key, old) in replaced {
+                if let Some(old) = old {
+                    self.status.undo.replaced_annotations.push((key.to_owned(), old.to_owned()));
+                }
+            }
+        }
+        let replaced = |key: &String| self.status.undo.replaced_annotations.iter().any(|(old, _)| old == key);
+        let added: Vec<String> = annotations.keys().filter(|key| !replaced(key)).cloned().collect();
+        self.status.undo.annotations = added;
+    }
+}
+
+/// VCI's list of propagating mounts: ours first, then what was there.
+fn vci_mounts(clients: &[Client], old: Option<&str>) -> String {
+    let ours = clients
+        .iter()
+        .map(|client| json!({ "container": client.container, "mountPath": client.mount_point }));
+    let old = old.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok()).unwrap_or_default();
+    Value::Array(ours.chain(old).collect()).to_string()
+}
+
+/// The source that takes the claim's place in the pod's volume.
+fn shared_source(shared: Shared, client: &Client) -> (&'static str, Value) {
+    match (shared, &client.host_directory) {
+        (Shared::HostPath, Some(directory)) => {
+            ("hostPath", json!({ "path": format!("{directory}/mnt"), "type": "DirectoryOrCreate" }))
+        }
+        (Shared::Platform, _) => {
+            let source = api::CSIVolumeSource {
+                driver: "juicefs.csi.everest.io".to_owned(),
+                fs_type: Some("gpath".to_owned()),
+                volume_attributes: Some(
+                    [("mountpoint".to_owned(), client.mount_point.trim_start_matches("/jfs/").to_owned())]
+                        .into(),
+                ),
+                ..api::CSIVolumeSource::default()
+            };
+            ("csi", to_value(&source))
+        }
+        _ => ("emptyDir", json!({})),
+    }
+}
+
+/// The client and the pod's volume behind a mount of the application.
+fn used_by<'a>(plan: &'a Plan, mount: &VolumeMount<'_>) -> Option<(&'a Client, &'a PodVolume)> {
+    plan.clients.iter().find_map(|client| {
+        let volume = client.resolved.pod_volumes.iter().find(|volume| volume.name == *mount.name)?;
+        Some((client, volume))
+    })
+}
+
+fn at<'a>(path: &[&'a str; 5], field: &'a str) -> [&'a str; 6] {
+    let [spec, list, index, mounts, number] = *path;
+    [spec, list, index, mounts, number, field]
+}
+
+/// The annotation's text.
+pub(crate) fn status_text(status: &Status) -> Value {
+    serde_json::to_string(status).unwrap_or_default().into()
+}
+
+/// The JSON of an API object; these types have no keys that could fail.
+pub(crate) fn to_value<T: Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}

@@ -1,0 +1,386 @@
+//! The plan: which clients a pod gets, with every name, path and number decided.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    client::{self, Script, UserMetrics},
+    inject::{
+        Engine, Family, Subject, VolumeReport,
+        names::Names,
+        order,
+        profile::{Profile, Shared},
+    },
+    outcome::{Code, Refusal},
+    pod::{Pod, Text},
+    volume::{
+        Edition, Resolved, Settings, UserSecret,
+        objects::Map,
+        secret::{class_secret_name, injected_secret_name},
+        settings::{ExitOrder, Inputs, settle},
+    },
+};
+
+/// The first metrics port; further volumes take the next free ones.
+const METRICS_PORT: u16 = 9567;
+/// Kubernetes' own default for `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: i64 = 30;
+/// What orders the exit of a client that is no native sidecar when nobody says otherwise.
+const DEFAULT_EXIT_ORDER: ExitOrder = ExitOrder::Idle(3);
+/// The first release whose kubelets know native sidecars by default.
+const NATIVE_SINCE: (u32, u32) = (1, 29);
+
+/// Everything that is decided about a pod before the first operation is written.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Kind of node.
+    pub(crate) profile: Profile,
+    /// Whether the clients are native sidecars.
+    pub(crate) native: bool,
+    /// The clients, in the order of the pod's volumes.
+    pub(crate) clients: Vec<Client>,
+    /// What the clients' metrics ports are called.
+    pub(crate) metrics_port_name: &'static str,
+    /// The grace period the pod needs, if it has less.
+    pub(crate) grace: Option<i64>,
+    /// Seconds a `preStop` may wait for the application: the pod's own grace period.
+    pub(crate) patience: i64,
+    /// Worth telling the user.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One client of the pod.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The claim and its volume.
+    pub(crate) resolved: Resolved,
+    /// What the user secret says.
+    pub(crate) secret: Arc<UserSecret>,
+    /// The settings, finally merged.
+    pub(crate) settings: Settings,
+    /// Name of the container.
+    pub(crate) container: String,
+    /// Name of the volume that keeps the claim.
+    pub(crate) reference: String,
+    /// Directory of the node for this volume, with the node profile only.
+    pub(crate) host_directory: Option<String>,
+    /// Where the client mounts, in its container.
+    pub(crate) mount_point: String,
+    /// Name of the Secret in the pod's namespace.
+    pub(crate) credentials: String,
+    /// The command lines.
+    pub(crate) script: Script,
+}
+
+impl Client {
+    /// The pod's volume that is shared; further volumes of the same claim are redirected to it.
+    pub(crate) fn shared_volume(&self) -> &str {
+        self.resolved.pod_volumes.first().map_or("", |volume| &volume.name)
+    }
+}
+
+impl Plan {
+    /// Plans for a pod whose JuiceFS volumes are `resolved`.
+    pub(crate) fn make(
+        engine: &Engine<'_>,
+        subject: &Subject<'_>,
+        pod: &Pod<'_>,
+        identity: Option<&str>,
+        resolved: Vec<Resolved>,
+        names: &mut Names,
+    ) -> Result<Self, Refusal> {
+        let profile = Profile::of(pod, subject.family, identity.is_some());
+        let native = is_native(engine);
+        let mut plan = Self {
+            profile,
+            native,
+            clients: Vec::with_capacity(resolved.len()),
+            metrics_port_name: names.metrics_port_name(),
+            grace: None,
+            patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
+            warnings: Vec::new(),
+        };
+        check_pod(pod, &profile, native, &resolved)?;
+        if identity.is_none() && subject.family == Family::Node {
+            plan.warnings.push(
+                "a template has no directory of its own on the node: the volume is shared through an emptyDir, which \
+                 restarts worse than what the webhook gives each pod"
+                    .to_owned(),
+            );
+        }
+        let node_labels = node_labels(engine, pod);
+        for (index, resolved) in resolved.into_iter().enumerate() {
+            let client = plan.client(engine, pod, identity, node_labels.as_ref(), index, resolved, names)?;
+            plan.clients.push(client);
+        }
+        plan.raise_grace();
+        plan.warn_about_jobs(pod);
+        Ok(plan)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one decision, used once")]
+    fn client(
+        &mut self,
+        engine: &Engine<'_>,
+        pod: &Pod<'_>,
+        identity: Option<&str>,
+        node_labels: Option<&Map>,
+        index: usize,
+        resolved: Resolved,
+        names: &mut Names,
+    ) -> Result<Client, Refusal> {
+        let secret = user_secret(engine, &resolved)?;
+        let volume = resolved.pod_volumes.first().map_or("", |volume| &volume.name);
+        let wanted = if self.profile.named_after_claim && !resolved.claim.name.is_empty() {
+            names.container(&format!("jfs-mount-{}", resolved.claim.name.replace('.', "-")), 0)
+        } else {
+            names.container("jfs-mount", index)
+        };
+        let host_directory = match (self.profile.shared, identity) {
+            (Shared::HostPath, Some(identity)) => {
+                Some(format!("{}/{identity}-{volume}", engine.process.mount_directory.trim_end_matches('/')))
+            }
+            _ => None,
+        };
+        let mount_point = mount_point(&resolved, volume, host_directory.is_some());
+        let settings = settle(&Inputs {
+            resolved: &resolved,
+            secret: &secret,
+            config: engine.config,
+            process: engine.process,
+            pod,
+            node_labels,
+            mount_point: &mount_point,
+            host_directories: self.profile.host_directories,
+            annotates_pod: self.profile.annotates_pod(),
+            explain: engine.explain,
+        })?;
+        self.warnings.extend(settings.warnings.iter().cloned());
+        let metrics_port = self.metrics_port(&secret, &settings, names);
+        let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
+        self.warnings.extend(script.warnings.iter().cloned());
+        let credentials = match resolved.claim.name.as_str() {
+            "" => class_secret_name(&resolved.claim.class),
+            name => injected_secret_name(name),
+        };
+        let reference = names.volume(&format!("jfs-claim-{volume}"), &wanted);
+        Ok(Client {
+            resolved,
+            secret,
+            settings,
+            container: wanted,
+            reference,
+            host_directory,
+            mount_point,
+            credentials,
+            script,
+        })
+    }
+
+    /// One port for each client of the community edition; a port the user chose is kept, clash or not.
+    fn metrics_port(&mut self, secret: &UserSecret, settings: &Settings, names: &mut Names) -> Option<u16> {
+        if secret.edition == Edition::Enterprise || settings.host_network {
+            return None;
+        }
+        match client::user_metrics(&settings.options) {
+            UserMetrics::Unset => return Some(names.port(METRICS_PORT)),
+            UserMetrics::Port(port) if !names.take_port(port) => self.warnings.push(format!(
+                "mount option metrics: port {port} is declared by another container of the pod; the client will run \
+                 without metrics"
+            )),
+            UserMetrics::Port(_) | UserMetrics::NoFixedPort => {}
+        }
+        None
+    }
+
+    fn raise_grace(&mut self) {
+        let needed = self.clients.iter().map(|client| {
+            let flush = i64::from(client.settings.flush_seconds);
+            match self.exit_order(client) {
+                Some(order) => order::longest(order, self.patience) + flush,
+                None => flush,
+            }
+        });
+        let needed = needed.max().unwrap_or(0);
+        if needed > self.patience {
+            self.warnings.push(format!(
+                "terminationGracePeriodSeconds raised from {} to {needed}, so that the JuiceFS client can flush after \
+                 the application has ended",
+                self.patience
+            ));
+            self.grace = Some(needed);
+        }
+    }
+
+    /// How a client's `preStop` is made; `None` where Kubernetes orders the exit or the user wrote it.
+    pub(crate) fn exit_order(&self, client: &Client) -> Option<ExitOrder> {
+        let own = client.settings.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.pre_stop.is_some());
+        if self.native || own {
+            return None;
+        }
+        Some(client.settings.exit_order.unwrap_or(DEFAULT_EXIT_ORDER))
+    }
+
+    /// Leaves out annotations of patches that the pod sets itself: the pod's own word counts.
+    pub(crate) fn drop_annotations_of(&mut self, object: &dyn Fn() -> Value) {
+        if self.clients.iter().any(|client| !client.settings.annotations.is_empty()) {
+            let object = object();
+            let own = &object["metadata"]["annotations"];
+            for client in &mut self.clients {
+                client.settings.annotations.retain(|key, _| own.get(key).is_none());
+            }
+        }
+    }
+
+    /// One sentence for people.
+    pub(crate) fn describe(&self) -> String {
+        let clients = self
+            .clients
+            .iter()
+            .map(|client| format!("{} ({})", client.container, client.resolved.describe()));
+        format!("injected {}", clients.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What `explain` shows of each client.
+    pub(crate) fn report(&mut self) -> Vec<VolumeReport> {
+        let (profile, native) = (self.profile.name, self.native);
+        let report = |client: &mut Client| VolumeReport {
+            pod_volumes: client.resolved.pod_volumes.iter().map(|volume| volume.name.clone()).collect(),
+            claim: client.resolved.claim.name.clone(),
+            volume: client.resolved.volume_name.clone(),
+            container: client.container.clone(),
+            profile,
+            native,
+            settings: std::mem::take(&mut client.settings.provenance),
+        };
+        self.clients.iter_mut().map(report).collect()
+    }
+
+    fn warn_about_jobs(&mut self, pod: &Pod<'_>) {
+        let ends = pod.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
+        if ends && !self.native {
+            self.warnings.push(
+                "without native sidecars (Kubernetes 1.29) the client goes on when the application has ended, and the \
+                 pod does not complete by itself"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+/// Whether clients can be native sidecars: the ConfigMap's word, else the oldest of cluster and nodes.
+fn is_native(engine: &Engine<'_>) -> bool {
+    if let Some(decided) = engine.config.enable_native_sidecar {
+        return decided;
+    }
+    let versions = [engine.process.kubernetes, engine.lookup.oldest_kubelet()];
+    versions.iter().flatten().all(|version| *version >= NATIVE_SINCE)
+}
+
+/// Refuses what a sidecar cannot give, before anything is planned.
+fn check_pod(pod: &Pod<'_>, profile: &Profile, native: bool, resolved: &[Resolved]) -> Result<(), Refusal> {
+    let refuse = |place: String, what: &str, remedy: &str| {
+        Err(Refusal::new(Code::PodUnsupported, place, what, remedy))
+    };
+    if pod.spec.os.as_ref().is_some_and(|os| &*os.name == "windows") {
+        return refuse(
+            "spec.os.name".to_owned(),
+            "a windows pod mounts a JuiceFS volume, and the client runs on linux only",
+            "remove the volume or run the pod on linux",
+        );
+    }
+    if pod.spec.host_users == Some(false) && profile.client_propagation.is_some() {
+        return refuse(
+            "spec.hostUsers".to_owned(),
+            "a pod in its own user namespace cannot hold the privileged client",
+            "remove hostUsers: false",
+        );
+    }
+    let is_ours =
+        |name: &str| resolved.iter().any(|one| one.pod_volumes.iter().any(|volume| volume.name == name));
+    for container in pod.spec.all_containers() {
+        if let Some(device) = container.volume_devices.iter().flatten().find(|device| is_ours(&device.name)) {
+            return refuse(
+                format!("container \"{}\": volumeDevices \"{}\"", container.name, device.name),
+                "a JuiceFS volume is a file system, not a block device",
+                "use volumeMounts",
+            );
+        }
+    }
+    for container in pod.spec.init_containers.iter().flatten().filter(|_| !native) {
+        if let Some(mount) = container.volume_mounts.iter().flatten().find(|mount| is_ours(&mount.name)) {
+            return refuse(
+                format!("init container \"{}\": volumeMounts \"{}\"", container.name, mount.name),
+                "without native sidecars no init container can use a JuiceFS volume",
+                "move the work into an application container, or run on Kubernetes 1.29 or later",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where the client mounts: a child of what it shares by host path, else the shared directory itself.
+///
+/// Tools find it in the command by its first element, `/jfs`. Names of claims and volumes need no quotes.
+fn mount_point(resolved: &Resolved, volume: &str, host_path: bool) -> String {
+    if host_path {
+        return "/jfs/mnt".to_owned();
+    }
+    let claim = &resolved.claim;
+    let last = [&claim.uid, &claim.name].into_iter().find(|text| !text.is_empty());
+    format!("/jfs/{}", last.map_or(volume, String::as_str))
+}
+
+/// The user secret of a volume, or why there is none.
+fn user_secret(engine: &Engine<'_>, resolved: &Resolved) -> Result<Arc<UserSecret>, Refusal> {
+    let reference = &resolved.secret;
+    let place = format!("secret \"{}/{}\"", reference.namespace, reference.name);
+    match engine.lookup.user_secret(&reference.namespace, &reference.name) {
+        Some(Ok(secret)) => Ok(secret),
+        Some(Err(error)) => Err(Refusal::new(
+            Code::SecretInvalid,
+            place,
+            error.to_string(),
+            "correct the secret; pods created afterwards will use it",
+        )),
+        None => Err(Refusal::new(
+            Code::SecretMissing,
+            place,
+            format!("it does not exist, and {} needs it", resolved.describe()),
+            "create the secret, or correct the reference to it",
+        )),
+    }
+}
+
+/// What is certain about the labels of the node a pod will run on.
+///
+/// A pod has no node at admission, save those of DaemonSets, which name it by an affinity to its `metadata.name`;
+/// for the others the labels its own selector demands are known.
+fn node_labels(engine: &Engine<'_>, pod: &Pod<'_>) -> Option<Map> {
+    let spec = &pod.spec;
+    let terms =
+        spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref()).and_then(|affinity| {
+            let terms = &affinity.required.as_ref()?.node_selector_terms;
+            // Several terms are alternatives: nothing is certain.
+            if let [term] = terms.as_slice() { Some(term) } else { None }
+        });
+    let single = |requirement: &crate::pod::NodeRequirement<'_>| match requirement.values.as_slice() {
+        [value] if &*requirement.operator == "In" => Some((requirement.key.to_string(), value.to_string())),
+        _ => None,
+    };
+    let by_field = terms.and_then(|term| {
+        let mut fields = term.match_fields.iter().flatten().filter_map(single);
+        fields.find(|(key, _)| key == "metadata.name").map(|(_, name)| name)
+    });
+    let name = spec.node_name.as_ref().map(ToString::to_string).or(by_field);
+    if let Some(node) = name.and_then(|name| engine.lookup.node(&name)) {
+        return Some(node.metadata.labels.clone());
+    }
+    let text = |(key, value): (&Text<'_>, &Text<'_>)| (key.to_string(), value.to_string());
+    let mut labels: Map = spec.node_selector.iter().flatten().map(text).collect();
+    labels.extend(
+        terms.into_iter().flat_map(|term| term.match_expressions.iter().flatten()).filter_map(single),
+    );
+    if labels.is_empty() { None } else { Some(labels) }
+}

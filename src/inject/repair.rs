@@ -1,0 +1,174 @@
+//! Mending a pod that carries our sidecars: what another webhook damaged is put right, what it added stays.
+//!
+//! The pod is restored from its status and planned again; only then is what should be there compared with what is.
+//! Images and resources are not compared: registries are mirrored and limits are tuned by others with good reason.
+
+use serde_json::Value;
+
+use crate::inject::{
+    patch::Operations,
+    status::{DEFAULT_CONTAINER, DONE, STATUS, Status},
+    undo::{CONTAINER_LISTS, list, position},
+};
+
+/// Fields of our containers that must hold at least what was planned.
+const FIELDS: [&str; 6] =
+    ["restartPolicy", "command", "securityContext", "lifecycle", "startupProbe", "terminationMessagePolicy"];
+/// Lists in our containers and the key that tells their elements apart.
+const KEYED_LISTS: [(&str, &str); 3] =
+    [("env", "name"), ("volumeMounts", "mountPath"), ("ports", "containerPort")];
+
+/// The operations that lead from `actual` to a pod with everything of `desired` that is ours.
+pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> json_patch::Patch {
+    let mut operations = Operations::default();
+    mend_metadata(actual, desired, status, &mut operations);
+    let grace = |pod: &Value| pod["spec"]["terminationGracePeriodSeconds"].as_i64();
+    if let Some(needed) = grace(desired)
+        && grace(actual).is_none_or(|present| present < needed)
+    {
+        operations.add(&["spec", "terminationGracePeriodSeconds"], needed.into());
+    }
+    mend_volumes(actual, desired, status, &mut operations);
+    mend_application_mounts(actual, desired, status, &mut operations);
+    mend_containers(actual, desired, status, &mut operations);
+    operations.into_patch()
+}
+
+fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+    if actual["metadata"]["labels"][DONE] != "true" {
+        if actual["metadata"]["labels"].is_object() {
+            operations.add(&["metadata", "labels", DONE], "true".into());
+        } else {
+            operations.add(&["metadata", "labels"], serde_json::json!({ DONE: "true" }));
+        }
+    }
+    let replaced = status.undo.replaced_annotations.iter().map(|(key, _)| key.as_str());
+    let added = status.undo.annotations.iter().map(String::as_str);
+    for key in added.chain(replaced).chain([DEFAULT_CONTAINER, STATUS]) {
+        let wanted = &desired["metadata"]["annotations"][key];
+        if !wanted.is_null() && actual["metadata"]["annotations"][key] != *wanted {
+            operations.add(&["metadata", "annotations", key], wanted.clone());
+        }
+    }
+}
+
+fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+    let ours = status.volumes.iter().flat_map(|volume| [&volume.volume, &volume.reference]);
+    for name in ours.chain(&status.added_volumes) {
+        let Some(wanted) = position(list(desired, "volumes"), name) else { continue };
+        let wanted = &list(desired, "volumes")[wanted];
+        match position(list(actual, "volumes"), name) {
+            None => operations.add(&["spec", "volumes", "-"], wanted.clone()),
+            Some(index) if !holds(&list(actual, "volumes")[index], wanted) => {
+                operations.replace(&["spec", "volumes", &index.to_string()], wanted.clone());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+    for name in CONTAINER_LISTS {
+        for (index, container) in list(actual, name).iter().enumerate() {
+            let ours = status.containers().any(|ours| container["name"] == ours);
+            let planned =
+                container["name"].as_str().and_then(|name_of| position(list(desired, name), name_of));
+            let Some(planned) = planned.filter(|_| !ours) else { continue };
+            let planned = list(desired, name)[planned]["volumeMounts"].as_array();
+            let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+            for (number, (mount, wanted)) in mounts.zip(planned.into_iter().flatten()).enumerate() {
+                for field in ["name", "readOnly", "mountPropagation"] {
+                    if !wanted[field].is_null() && mount[field] != wanted[field] {
+                        let (index, number) = (index.to_string(), number.to_string());
+                        let path = ["spec", name, &index, "volumeMounts", &number, field];
+                        operations.add(&path, wanted[field].clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Puts our containers into the right list, at its front, in order, with the fields they need.
+fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+    let (wanted_list, other_list) =
+        if status.native { ("initContainers", "containers") } else { ("containers", "initContainers") };
+    for (index, container) in list(actual, other_list).iter().enumerate().rev() {
+        if status.containers().any(|ours| container["name"] == ours) {
+            operations.remove(&["spec", other_list, &index.to_string()]);
+        }
+    }
+    if !actual["spec"][wanted_list].is_array() {
+        operations.add(&["spec", wanted_list], Value::Array(Vec::new()));
+    }
+    let mut order: Vec<&str> = list(actual, wanted_list)
+        .iter()
+        .map(|container| container["name"].as_str().unwrap_or_default())
+        .collect();
+    for (index, name) in status.containers().enumerate() {
+        let Some(wanted) = position(list(desired, wanted_list), name) else { continue };
+        let wanted = &list(desired, wanted_list)[wanted];
+        let to = index.to_string();
+        match order.iter().position(|present| *present == name) {
+            None => {
+                operations.add(&["spec", wanted_list, &to], wanted.clone());
+                order.insert(index, name);
+            }
+            Some(from) => {
+                if from != index {
+                    operations
+                        .relocate(&["spec", wanted_list, &from.to_string()], &["spec", wanted_list, &to]);
+                    order.remove(from);
+                    order.insert(index, name);
+                }
+                if let Some(present) = position(list(actual, wanted_list), name) {
+                    let present = &list(actual, wanted_list)[present];
+                    mend_container(present, wanted, &["spec", wanted_list, &to], operations);
+                }
+            }
+        }
+    }
+}
+
+fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Operations) {
+    let [spec, list, index] = *path;
+    for field in FIELDS {
+        if !wanted[field].is_null() && !holds(&actual[field], &wanted[field]) {
+            operations.add(&[spec, list, index, field], wanted[field].clone());
+        }
+    }
+    for (field, key) in KEYED_LISTS {
+        let Some(elements) = wanted[field].as_array() else { continue };
+        let Some(present) = actual[field].as_array() else {
+            operations.add(&[spec, list, index, field], wanted[field].clone());
+            continue;
+        };
+        for element in elements {
+            match present.iter().position(|candidate| candidate[key] == element[key]) {
+                None => operations.add(&[spec, list, index, field, "-"], element.clone()),
+                Some(at) if !holds(&present[at], element) => {
+                    operations.replace(&[spec, list, index, field, &at.to_string()], element.clone());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Quantities, which the API server may have written in another form.
+const QUANTITIES: [&str; 2] = ["sizeLimit", "resources"];
+
+/// Whether `actual` has everything `wanted` has; the API server's defaults may have been added.
+fn holds(actual: &Value, wanted: &Value) -> bool {
+    match (actual, wanted) {
+        (Value::Object(actual), Value::Object(wanted)) => {
+            let mut compared = wanted.iter().filter(|(key, _)| !QUANTITIES.contains(&key.as_str()));
+            compared.all(|(key, value)| actual.get(key).is_some_and(|actual| holds(actual, value)))
+        }
+        (Value::Array(actual), Value::Array(wanted)) => {
+            actual.len() == wanted.len()
+                && actual.iter().zip(wanted).all(|(actual, wanted)| holds(actual, wanted))
+        }
+        (actual, wanted) => actual == wanted,
+    }
+}

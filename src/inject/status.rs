@@ -1,0 +1,181 @@
+//! The status annotation: what was injected, so that it can be recognised, mended and taken away.
+
+use serde::{Deserialize, Serialize};
+
+/// The annotation's key.
+pub const STATUS: &str = "sidecar.juicefs.com/status";
+/// The label that marks an injected pod for the dashboard and for selectors. Never trusted on its own.
+pub const DONE: &str = "done.sidecar.juicefs.com/inject";
+/// The annotation that names the container `kubectl` talks to.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The schema this release writes and reads.
+const VERSION: u32 = 1;
+
+/// What was injected into a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    /// Schema of this annotation.
+    pub(crate) version: u32,
+    /// `classic`: the client itself is the sidecar.
+    pub(crate) mode: String,
+    /// Kind of node planned for.
+    pub(crate) profile: String,
+    /// Whether the clients are native sidecars.
+    pub(crate) native: bool,
+    /// What tells this pod's directories on the node from those of others; absent for templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    /// Revision of the ConfigMap, empty without one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) config: String,
+    /// One entry per client.
+    pub(crate) volumes: Vec<StatusVolume>,
+    /// Names of the volumes that were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) added_volumes: Vec<String>,
+    /// What else was changed.
+    pub(crate) undo: Undo,
+}
+
+/// One client and its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StatusVolume {
+    /// The client's container.
+    pub(crate) container: String,
+    /// The pod's volume that is shared.
+    pub(crate) volume: String,
+    /// The volume that keeps the claim.
+    pub(crate) reference: String,
+    /// The field of the volume that was moved there: `persistentVolumeClaim` or `ephemeral`.
+    pub(crate) source: String,
+    /// The field that took its place: `hostPath`, `emptyDir` or `csi`.
+    pub(crate) shared: String,
+    /// The claim's name; empty for a generic ephemeral volume.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) claim: String,
+    /// The PersistentVolume's name, as far as known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) persistent_volume: String,
+    /// The directory of the file system; empty for its root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) directory: String,
+}
+
+/// What to put back when the sidecars are taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Undo {
+    /// Parts of the pod that were absent: `metadata`, `labels`, `annotations`, `initContainers`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) absent: Vec<String>,
+    /// Annotations that were added beside this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) annotations: Vec<String>,
+    /// Annotations that were replaced, with their old values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replaced_annotations: Vec<(String, String)>,
+    /// The value the `done` label had; absent if it was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) done: Option<String>,
+    /// How the grace period was, if it was raised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grace: Option<Before<i64>>,
+    /// Mounts of the application that were changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<MountBefore>,
+}
+
+/// A value before it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Before<T> {
+    /// It was not there.
+    Absent,
+    /// It was this.
+    Was(T),
+}
+
+/// A mount of the application before it was changed; found again by container and path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MountBefore {
+    /// The container.
+    pub(crate) container: String,
+    /// Its `mountPath`.
+    pub(crate) path: String,
+    /// The volume it named, if it names another now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) volume: Option<String>,
+    /// Its `readOnly`, if changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) read_only: Option<Before<bool>>,
+    /// Its `mountPropagation`, if changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) propagation: Option<Before<String>>,
+}
+
+impl Status {
+    /// A status of this release's schema.
+    pub(crate) fn new(mode: &str) -> Self {
+        Self { version: VERSION, mode: mode.to_owned(), ..Self::default() }
+    }
+
+    /// Reads the annotation; the error says what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let status: Self =
+            serde_json::from_str(text).map_err(|error| format!("it does not parse: {error}"))?;
+        if status.version != VERSION {
+            return Err(format!("its version is {}, this release knows {VERSION}", status.version));
+        }
+        // It becomes part of a path on the node.
+        if let Some(identity) = &status.identity
+            && !is_identity(identity)
+        {
+            return Err("its identity is not one this injector gives".to_owned());
+        }
+        Ok(status)
+    }
+
+    /// The names of the containers that were added.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().map(|volume| volume.container.as_str())
+    }
+}
+
+/// Whether a text may name a directory of the node: a UID or something as harmless.
+pub(crate) fn is_identity(text: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(harmless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_back_as_it_was_written() {
+        let mut status = Status::new("classic");
+        status.identity = Some("15a9c4cc-ad55-412b-b2d1-a430f77e12f2".to_owned());
+        status.undo.grace = Some(Before::Absent);
+        status
+            .undo
+            .mounts
+            .push(MountBefore { read_only: Some(Before::Was(false)), ..MountBefore::default() });
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(Status::parse(&text), Ok(status));
+    }
+
+    #[test]
+    fn an_identity_that_leaves_its_directory_is_refused() {
+        let text = r#"{"version":1,"mode":"classic","profile":"node","native":true,"identity":"../x","volumes":[],"undo":{}}"#;
+        assert!(Status::parse(text).unwrap_err().contains("identity"));
+        assert!(Status::parse("{}").is_err());
+        assert!(
+            Status::parse(r#"{"version":9,"mode":"","profile":"","native":true,"volumes":[],"undo":{}}"#)
+                .is_err()
+        );
+    }
+}

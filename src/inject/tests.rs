@@ -1,0 +1,338 @@
+//! Decisions on recorded pods, and on what others may do to an injected one.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    offline::{Manifests, documents::parse},
+    volume::settings::ExitOrder,
+};
+
+/// The cluster the recorded reviews come from.
+fn cluster() -> Manifests {
+    let files = [
+        ("claims", include_str!("../../tests/reviews/cluster/persistentvolumeclaims.yaml")),
+        ("volumes", include_str!("../../tests/reviews/cluster/persistentvolumes.yaml")),
+        ("secrets", include_str!("../../tests/reviews/cluster/secrets.yaml")),
+        ("classes", include_str!("../../tests/reviews/cluster/storageclasses.yaml")),
+    ];
+    let documents: Vec<_> = files.iter().flat_map(|(name, text)| parse(name, text).unwrap()).collect();
+    Manifests::gather(&documents, "default").unwrap().0
+}
+
+/// One way of asking the engine.
+#[derive(Clone)]
+struct Case {
+    family: Family,
+    identity: Option<&'static str>,
+    process: Process,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            family: Family::Node,
+            identity: Some("15a9c4cc-ad55-412b-b2d1-a430f77e12f2"),
+            process: Process::default(),
+        }
+    }
+}
+
+impl Case {
+    fn old() -> Self {
+        Self { process: Process { kubernetes: Some((1, 28)), ..Process::default() }, ..Self::default() }
+    }
+
+    fn decide(&self, pod: &Value) -> Decision {
+        let (lookup, config) = (cluster(), Config::default());
+        let engine = Engine { lookup: &lookup, config: &config, process: &self.process, explain: true };
+        let view = Pod::deserialize(pod).unwrap();
+        let subject = Subject {
+            pod: &view,
+            object: &|| pod.clone(),
+            namespace: "team-a",
+            identity: self.identity,
+            family: self.family,
+        };
+        engine.decide(&subject)
+    }
+
+    fn inject(&self, pod: &Value) -> Value {
+        let decision = self.decide(pod);
+        assert_eq!(decision.code, Code::Injected, "{}", decision.message);
+        patched(pod, &decision)
+    }
+}
+
+fn patched(pod: &Value, decision: &Decision) -> Value {
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, &decision.patch).unwrap();
+    pod
+}
+
+fn pod(claim: &str) -> Value {
+    json!({
+        "metadata": {"name": "p", "namespace": "team-a"},
+        "spec": {
+            "containers": [{"name": "app", "volumeMounts": [{"name": "d", "mountPath": "/d", "x-unknown": [1]}]}],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": claim, "x-unknown": 1}, "y-unknown": {}}],
+            "terminationGracePeriodSeconds": 30
+        }
+    })
+}
+
+#[test]
+fn the_claim_moves_with_everything_it_holds() {
+    let injected = Case::default().inject(&pod("logs"));
+    let volumes = injected["spec"]["volumes"].as_array().unwrap();
+    let directory = "/var/lib/juicefs/volume/15a9c4cc-ad55-412b-b2d1-a430f77e12f2-d";
+    let host_path = json!({"path": format!("{directory}/mnt"), "type": "DirectoryOrCreate"});
+    assert_eq!(volumes[0], json!({"name": "d", "y-unknown": {}, "hostPath": host_path}));
+    let source = json!({"claimName": "logs", "x-unknown": 1});
+    assert_eq!(volumes[1], json!({"name": "jfs-claim-d", "persistentVolumeClaim": source}));
+    assert_eq!(volumes[2]["hostPath"]["path"], directory);
+    let client = &injected["spec"]["initContainers"][0];
+    assert_eq!(client["restartPolicy"], "Always");
+    assert_eq!(client["volumeMounts"][0]["mountPath"], "/jfs");
+    assert_eq!(client["volumeMounts"][0]["mountPropagation"], "Bidirectional");
+}
+
+#[test]
+fn a_template_shares_an_empty_directory() {
+    let case = Case { identity: None, ..Case::default() };
+    let decision = case.decide(&pod("logs"));
+    let injected = patched(&pod("logs"), &decision);
+    assert_eq!(injected["spec"]["volumes"][0]["emptyDir"], json!({}));
+    let mount = &injected["spec"]["containers"][0]["volumeMounts"][0];
+    assert_eq!(mount["mountPropagation"], "HostToContainer");
+    assert!(decision.warnings.iter().any(|warning| warning.contains("template")), "{:?}", decision.warnings);
+}
+
+#[test]
+fn old_clusters_get_ordinary_containers_that_end_last() {
+    let injected = Case::old().inject(&pod("logs"));
+    assert!(injected["spec"].get("initContainers").is_none());
+    let client = &injected["spec"]["containers"][0];
+    assert_eq!(client["name"], "jfs-mount");
+    assert!(client.get("restartPolicy").is_none());
+    assert!(client["lifecycle"]["postStart"]["exec"]["command"][2].as_str().unwrap().contains("/jfs/mnt"));
+    assert!(client["lifecycle"]["preStop"]["exec"]["command"][2].as_str().unwrap().contains("open_handlers"));
+    assert_eq!(injected["metadata"]["annotations"][DEFAULT_CONTAINER], "app");
+    assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], 63);
+}
+
+#[test]
+fn old_clusters_cannot_serve_init_containers() {
+    let mut pod = pod("logs");
+    pod["spec"]["initContainers"] =
+        json!([{"name": "fetch", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}]);
+    let decision = Case::old().decide(&pod);
+    assert_eq!(decision.code, Code::PodUnsupported);
+    assert!(decision.message.contains("init container \"fetch\""), "{}", decision.message);
+    assert_eq!(Case::default().decide(&pod).code, Code::Injected);
+}
+
+#[test]
+fn a_done_label_alone_is_not_believed() {
+    let mut pod = pod("logs");
+    pod["metadata"]["labels"] = json!({DONE: "true"});
+    let injected = Case::default().inject(&pod);
+    assert_eq!(injected["spec"]["initContainers"][0]["name"], "jfs-mount");
+    let undo = uninject(&injected).unwrap().unwrap();
+    let mut restored = injected;
+    json_patch::patch(&mut restored, &undo).unwrap();
+    assert_eq!(restored, pod);
+}
+
+#[test]
+fn a_forged_status_cannot_choose_a_directory() {
+    let mut pod = pod("logs");
+    let status = r#"{"version":1,"mode":"classic","profile":"node","native":true,"identity":"../../etc","volumes":[],"undo":{}}"#;
+    pod["metadata"]["annotations"] = json!({STATUS: status});
+    assert_eq!(Case::default().decide(&pod).code, Code::PodUnsupported);
+}
+
+#[test]
+fn an_owner_tries_again_until_the_claim_exists_and_a_bare_pod_passes() {
+    let mut pod = pod("nowhere");
+    assert_eq!(Case::default().decide(&pod).code, Code::ClaimMissing);
+    pod["metadata"]["ownerReferences"] = json!([{"kind": "ReplicaSet", "name": "web", "controller": true}]);
+    let decision = Case::default().decide(&pod);
+    assert_eq!(decision.code, Code::ClaimNotThereYet);
+    assert!(decision.message.contains("replicaset \"web\" will try again"), "{}", decision.message);
+}
+
+#[test]
+fn the_clients_ignore_what_the_pod_sets_for_all() {
+    let mut pod = pod("logs");
+    pod["spec"]["securityContext"] = json!({
+        "runAsUser": 1000, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}
+    });
+    let injected = Case::default().inject(&pod);
+    let context = &injected["spec"]["initContainers"][0]["securityContext"];
+    assert_eq!(context["runAsUser"], 0);
+    assert_eq!(context["runAsNonRoot"], false);
+    assert_eq!(context["seccompProfile"]["type"], "Unconfined");
+    assert!(context.get("appArmorProfile").is_none());
+}
+
+#[test]
+fn an_ephemeral_volume_gets_a_directory_of_its_pod() {
+    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "juicefs-plain"}});
+    let mut pod = pod("logs");
+    pod["spec"]["volumes"][0] = json!({"name": "d", "ephemeral": {"volumeClaimTemplate": claim}});
+    let injected = Case::default().inject(&pod);
+    assert_eq!(injected["spec"]["volumes"][1]["ephemeral"]["volumeClaimTemplate"], claim);
+    let environment = injected["spec"]["initContainers"][0]["env"].as_array().unwrap();
+    let uid = environment.iter().find(|variable| variable["name"] == "JFS_POD_UID").unwrap();
+    assert_eq!(uid["valueFrom"]["fieldRef"]["fieldPath"], "metadata.uid");
+    let metaurl = environment.iter().find(|variable| variable["name"] == "metaurl").unwrap();
+    assert_eq!(metaurl["valueFrom"]["secretKeyRef"]["name"], "juicefs-plain-jfs-class-secret");
+}
+
+#[test]
+fn the_object_is_read_again_only_for_injected_pods() {
+    let (lookup, config, process) = (cluster(), Config::default(), Process::default());
+    let engine = Engine { lookup: &lookup, config: &config, process: &process, explain: false };
+    let (value, reads) = (pod("logs"), Cell::new(0));
+    let view = Pod::deserialize(&value).unwrap();
+    let object = || {
+        reads.set(reads.get() + 1);
+        value.clone()
+    };
+    let identity = Some("a");
+    let subject =
+        Subject { pod: &view, object: &object, namespace: "team-a", identity, family: Family::Node };
+    assert_eq!(engine.decide(&subject).code, Code::Injected);
+    assert_eq!(reads.get(), 0);
+}
+
+/// What the API server adds to an injected pod before it calls again.
+fn defaulted(mut pod: Value) -> Value {
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            container["terminationMessagePath"] = "/dev/termination-log".into();
+            if container.get("imagePullPolicy").is_none() {
+                container["imagePullPolicy"] = "Always".into();
+            }
+            for port in container["ports"].as_array_mut().into_iter().flatten() {
+                port["protocol"] = "TCP".into();
+            }
+            if container["startupProbe"].is_object() {
+                container["startupProbe"]["successThreshold"] = 1.into();
+            }
+        }
+    }
+    pod
+}
+
+#[test]
+fn an_intact_pod_is_left_alone() {
+    for (case, claim) in [(Case::default(), "logs"), (Case::old(), "logs"), (Case::default(), "shared-data")]
+    {
+        let injected = defaulted(case.inject(&pod(claim)));
+        // Every call of the API server has a UID of its own.
+        let decision = Case { identity: Some("another"), ..case }.decide(&injected);
+        assert_eq!(decision.code, Code::AlreadyInjected, "{:?}", decision.patch);
+        assert!(decision.patch.0.is_empty());
+    }
+}
+
+#[test]
+fn what_others_damaged_is_put_right() {
+    let whole = defaulted(Case::default().inject(&pod("logs")));
+    let damages: [(&str, fn(&mut Value)); 7] = [
+        ("restartPolicy stripped", |pod| {
+            pod["spec"]["initContainers"][0].as_object_mut().unwrap().remove("restartPolicy");
+        }),
+        ("no longer first", |pod| {
+            pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({"name": "mesh"}));
+        }),
+        ("privilege taken", |pod| {
+            pod["spec"]["initContainers"][0]["securityContext"]["privileged"] = false.into();
+        }),
+        ("container lost", |pod| {
+            pod["spec"].as_object_mut().unwrap().remove("initContainers");
+        }),
+        ("moved to the application", |pod| {
+            let client = pod["spec"]["initContainers"].as_array_mut().unwrap().remove(0);
+            pod["spec"]["containers"].as_array_mut().unwrap().push(client);
+        }),
+        ("volume lost", |pod| {
+            pod["spec"]["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] != "jfs-dir");
+        }),
+        ("environment lost", |pod| {
+            pod["spec"]["initContainers"][0].as_object_mut().unwrap().remove("env");
+        }),
+    ];
+    for (name, damage) in damages {
+        let mut damaged = whole.clone();
+        damage(&mut damaged);
+        let decision = Case::default().decide(&damaged);
+        assert_eq!(decision.code, Code::Repaired, "{name}: {}", decision.message);
+        let repaired = patched(&damaged, &decision);
+        let client = &repaired["spec"]["initContainers"][0];
+        assert_eq!(client["name"], "jfs-mount", "{name}");
+        assert_eq!(client["restartPolicy"], "Always", "{name}");
+        let again = Case::default().decide(&repaired);
+        assert_eq!(again.code, Code::AlreadyInjected, "{name}: {:?}", again.patch);
+    }
+}
+
+#[test]
+fn what_others_added_stays() {
+    let mut pod = defaulted(Case::default().inject(&pod("logs")));
+    let client = &mut pod["spec"]["initContainers"][0];
+    client["image"] = "mirror.example.com/juicedata/mount:ce-nightly".into();
+    client["resources"] = json!({"limits": {"cpu": "3"}});
+    client["env"].as_array_mut().unwrap().push(json!({"name": "AWS_REGION", "value": "eu"}));
+    client["volumeMounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "token", "mountPath": "/var/run/token"}));
+    let decision = Case::default().decide(&pod);
+    assert_eq!(decision.code, Code::AlreadyInjected, "{:?}", decision.patch);
+}
+
+#[test]
+fn a_container_added_later_gets_the_mount_too() {
+    let case = Case { family: Family::Serverless, ..Case::default() };
+    let mut pod = defaulted(case.inject(&pod("logs")));
+    let added = json!({"name": "late", "volumeMounts": [{"name": "d", "mountPath": "/late"}]});
+    pod["spec"]["containers"].as_array_mut().unwrap().push(added);
+    let decision = case.decide(&pod);
+    assert_eq!(decision.code, Code::Repaired);
+    let repaired = patched(&pod, &decision);
+    assert_eq!(repaired["spec"]["containers"][1]["volumeMounts"][0]["mountPropagation"], "HostToContainer");
+    assert_eq!(case.decide(&repaired).code, Code::AlreadyInjected);
+}
+
+#[test]
+fn the_grace_period_is_raised_and_never_lowered() {
+    let mut short = pod("logs");
+    short["spec"]["terminationGracePeriodSeconds"] = 10.into();
+    let decision = Case::default().decide(&short);
+    assert_eq!(patched(&short, &decision)["spec"]["terminationGracePeriodSeconds"], 30);
+    assert!(
+        decision.warnings.iter().any(|warning| warning.contains("from 10 to 30")),
+        "{:?}",
+        decision.warnings
+    );
+    short["spec"]["terminationGracePeriodSeconds"] = 600.into();
+    let decision = Case::default().decide(&short);
+    assert_eq!(patched(&short, &decision)["spec"]["terminationGracePeriodSeconds"], 600);
+}
+
+#[test]
+fn exit_orders_are_bounded_by_the_patience_of_the_pod() {
+    assert_eq!(order::longest(ExitOrder::Sleep(7), 30), 7);
+    assert_eq!(order::longest(ExitOrder::Idle(5), 30), 35);
+    assert_eq!(order::longest(ExitOrder::Port(80), 30), 30);
+    let script = |order| order::pre_stop(order, "/jfs/mnt", 35).exec.unwrap().command.unwrap().remove(2);
+    assert!(script(ExitOrder::Port(8080)).contains(":1F90 "));
+    assert!(script(ExitOrder::Idle(5)).starts_with("idle=0\nleft=35\n"));
+    assert!(script(ExitOrder::Staging).contains("juicefs_staging_blocks"));
+    assert_eq!(script(ExitOrder::Sleep(7)), "sleep 7");
+}

@@ -1,0 +1,160 @@
+//! Taking away what was put in, by name: other webhooks and people may have changed the pod since.
+
+use serde_json::{Value, json};
+
+use crate::inject::{
+    patch::Operations,
+    status::{Before, DONE, MountBefore, STATUS, Status},
+};
+
+/// The two lists of containers that are ever changed.
+pub(crate) const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
+
+/// The operations that restore a pod from its status.
+pub(crate) fn undo(pod: &Value, status: &Status) -> json_patch::Patch {
+    let mut operations = Operations::default();
+    for before in &status.undo.mounts {
+        restore_mount(pod, before, &mut operations);
+    }
+    remove_containers(pod, status, &mut operations);
+    restore_volumes(pod, status, &mut operations);
+    restore_grace(pod, status, &mut operations);
+    restore_metadata(pod, status, &mut operations);
+    operations.into_patch()
+}
+
+/// The elements of a list in the pod's spec, none if it is absent.
+pub(crate) fn list<'a>(pod: &'a Value, name: &str) -> &'a [Value] {
+    pod["spec"][name].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The index of the element with a name.
+pub(crate) fn position(list: &[Value], name: &str) -> Option<usize> {
+    list.iter().position(|element| element["name"] == name)
+}
+
+fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Operations) {
+    let found = CONTAINER_LISTS.iter().find_map(|name| {
+        let container = position(list(pod, name), &before.container)?;
+        let mounts = pod["spec"][*name][container]["volumeMounts"].as_array()?;
+        let mount = mounts.iter().position(|mount| mount["mountPath"] == before.path.as_str())?;
+        Some((*name, container.to_string(), mount.to_string()))
+    });
+    let Some((name, container, mount)) = found else { return };
+    let at = |field| ["spec", name, &container, "volumeMounts", &mount, field];
+    if let Some(volume) = &before.volume {
+        operations.add(&at("name"), volume.as_str().into());
+    }
+    match &before.read_only {
+        Some(Before::Was(value)) => operations.add(&at("readOnly"), (*value).into()),
+        Some(Before::Absent) => remove_if_there(pod, &at("readOnly"), operations),
+        None => {}
+    }
+    match &before.propagation {
+        Some(Before::Was(value)) => operations.add(&at("mountPropagation"), value.as_str().into()),
+        Some(Before::Absent) => remove_if_there(pod, &at("mountPropagation"), operations),
+        None => {}
+    }
+}
+
+fn remove_containers(pod: &Value, status: &Status, operations: &mut Operations) {
+    for name in CONTAINER_LISTS {
+        let containers = list(pod, name);
+        let ours = |container: &Value| status.containers().any(|ours| container["name"] == ours);
+        let removed = containers.iter().filter(|container| ours(container)).count();
+        if name == "initContainers" && was_absent(status, name) && removed == containers.len() {
+            remove_if_there(pod, &["spec", name], operations);
+            continue;
+        }
+        for (index, _) in containers.iter().enumerate().rev().filter(|(_, container)| ours(container)) {
+            operations.remove(&["spec", name, &index.to_string()]);
+        }
+    }
+}
+
+fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
+    let volumes = list(pod, "volumes");
+    let mut gone: Vec<usize> =
+        status.added_volumes.iter().filter_map(|name| position(volumes, name)).collect();
+    for volume in &status.volumes {
+        let reference = position(volumes, &volume.reference);
+        gone.extend(reference);
+        let Some(index) = position(volumes, &volume.volume) else { continue };
+        let to = index.to_string();
+        let source = ["spec", "volumes", &to, &volume.source];
+        remove_if_there(pod, &["spec", "volumes", &to, &volume.shared], operations);
+        if !volumes[index][&volume.source].is_null() {
+            continue;
+        }
+        match reference.filter(|&reference| !volumes[reference][&volume.source].is_null()) {
+            Some(from) => {
+                operations.relocate(&["spec", "volumes", &from.to_string(), &volume.source], &source)
+            }
+            None => operations.add(&source, json!({ "claimName": volume.claim })),
+        }
+    }
+    gone.sort_unstable();
+    for index in gone.into_iter().rev() {
+        operations.remove(&["spec", "volumes", &index.to_string()]);
+    }
+}
+
+fn restore_grace(pod: &Value, status: &Status, operations: &mut Operations) {
+    let path = ["spec", "terminationGracePeriodSeconds"];
+    match status.undo.grace {
+        Some(Before::Was(seconds)) => operations.add(&path, seconds.into()),
+        Some(Before::Absent) => remove_if_there(pod, &path, operations),
+        None => {}
+    }
+}
+
+fn restore_metadata(pod: &Value, status: &Status, operations: &mut Operations) {
+    let undo = &status.undo;
+    match &undo.done {
+        Some(value) => operations.add(&["metadata", "labels", DONE], value.as_str().into()),
+        None => remove_keys(pod, "labels", &[DONE], was_absent(status, "labels"), operations),
+    }
+    let mut added: Vec<&str> = undo.annotations.iter().map(String::as_str).collect();
+    added.push(STATUS);
+    remove_keys(pod, "annotations", &added, was_absent(status, "annotations"), operations);
+    for (key, value) in &undo.replaced_annotations {
+        operations.add(&["metadata", "annotations", key], value.as_str().into());
+    }
+    let emptied = |name: &str, keys: &[&str]| {
+        pod["metadata"][name].as_object().is_none_or(|map| map.keys().all(|key| keys.contains(&key.as_str())))
+    };
+    let only_ours = pod["metadata"].as_object().is_some_and(|metadata| {
+        metadata.keys().all(|key| key == "labels" || key == "annotations")
+            && emptied("labels", &[DONE])
+            && emptied("annotations", &added)
+    });
+    if was_absent(status, "metadata") && only_ours {
+        operations.remove(&["metadata"]);
+    }
+}
+
+/// Removes keys of a metadata map, and the map itself if it was made for them.
+fn remove_keys(pod: &Value, map: &str, keys: &[&str], whole: bool, operations: &mut Operations) {
+    let Some(present) = pod["metadata"][map].as_object() else { return };
+    if whole && present.keys().all(|key| keys.contains(&key.as_str())) {
+        operations.remove(&["metadata", map]);
+        return;
+    }
+    for key in keys.iter().filter(|key| present.contains_key(**key)) {
+        operations.remove(&["metadata", map, key]);
+    }
+}
+
+fn was_absent(status: &Status, part: &str) -> bool {
+    status.undo.absent.iter().any(|absent| absent == part)
+}
+
+fn remove_if_there(pod: &Value, path: &[&str], operations: &mut Operations) {
+    let found = path.iter().try_fold(pod, |value, part| match value {
+        Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+        other => other.get(part),
+    });
+    if found.is_some() {
+        operations.remove(path);
+    }
+}
