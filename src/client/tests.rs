@@ -70,6 +70,14 @@ fn community_lines_have_the_words_of_the_go_driver() {
 }
 
 #[test]
+fn a_ready_made_configuration_takes_the_place_of_format_and_auth() {
+    for pairs in [&COMMUNITY[..], &[("name", "test"), ("token", "t")]] {
+        let script = run(&[pairs, &[("initconfig", "{}")]].concat(), &settings(&[], ""), None);
+        assert!(text(&script).starts_with("cp /etc/juicefs/test.conf /root/.juicefs || exit 1\nexec "));
+    }
+}
+
+#[test]
 fn enterprise_lines_have_the_words_of_the_go_driver() {
     let mount = "exec /sbin/mount.juicefs test /jfs/test-volume -o foreground,no-update,debug";
     assert_eq!(text(&run(&ENTERPRISE, &settings(&["debug"], ""), Some(9567))), mount);

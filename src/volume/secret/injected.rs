@@ -5,9 +5,9 @@
 
 /// Label of every injected secret, with the value `true`.
 pub const LABEL: &str = "juicefs/secret";
-/// The RSA key that encrypts a file system's blocks (PEM).
+/// The RSA key that encrypts a file system's blocks (PEM); called so in the user secret, too.
 pub const RSA_KEY: &str = "encrypt_rsa_key";
-/// The enterprise client's configuration (JSON).
+/// The enterprise client's configuration (JSON); called so in the user secret, too.
 pub const INITCONFIG: &str = "initconfig";
 /// The `session-token` of `format-options`; its variable is [`SESSION_TOKEN_VARIABLE`].
 pub const SESSION_TOKEN: &str = "session-token";

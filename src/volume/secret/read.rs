@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::{
     AUTH_ARGUMENTS, CREDENTIALS, Edition, FORMAT_ARGUMENTS, InitConfig, SecretError, UserSecret, Value,
-    Variable, format_options, map,
+    Variable, format_options,
+    injected::{INITCONFIG, RSA_KEY},
+    map,
 };
 
 type Data = BTreeMap<String, Vec<u8>>;
@@ -20,7 +22,7 @@ const ALIASES: [(&str, &str); 4] = [
 ];
 
 /// The remaining keys with a meaning.
-const OTHER_KEYS: [&str; 6] = ["name", "format-options", "envs", "configs", "encrypt_rsa_key", "initconfig"];
+const OTHER_KEYS: [&str; 6] = ["name", "format-options", "envs", "configs", RSA_KEY, INITCONFIG];
 
 /// Variables that the sidecar sets itself; a user's value would be lost or do harm.
 const OWN_VARIABLES: [&str; 6] = [
@@ -40,7 +42,7 @@ pub(super) fn read(data: &Data) -> (UserSecret, Vec<SecretError>) {
     secret.credentials = reader.credentials();
     secret.arguments = reader.arguments();
     secret.format_options = reader.format_options();
-    secret.rsa_key = reader.present("encrypt_rsa_key").is_some();
+    secret.rsa_key = reader.present(RSA_KEY).is_some();
     secret.initconfig = reader.initconfig();
     secret.configs = reader.configs();
     let taken = secret.environment();
@@ -91,12 +93,11 @@ impl<'a> Reader<'a> {
     }
 
     fn name(&mut self) -> String {
+        if self.present("name").is_none() {
+            self.problem("name", "is missing or empty; it is the name of the file system");
+        }
         let name = self.exact_text("name").unwrap_or_default();
-        if name.is_empty() {
-            if self.present("name").is_none() {
-                self.problem("name", "is missing or empty; it is the name of the file system");
-            }
-        } else if name.starts_with('-') {
+        if name.starts_with('-') {
             self.problem("name", "begins with a dash, which the client would take for an option");
         } else if name.contains('/') {
             self.problem("name", "contains a slash, which no file system's name can");
@@ -169,11 +170,11 @@ impl<'a> Reader<'a> {
             #[serde(default)]
             encryptkeys: Option<bool>,
         }
-        let text = self.text("initconfig")?;
+        let text = self.text(INITCONFIG)?;
         if let Ok(keys) = serde_json::from_str::<Keys>(text) {
             return Some(InitConfig { encrypted: keys.encryptkeys.unwrap_or_default() });
         }
-        self.problem("initconfig", "is not the JSON of a client configuration");
+        self.problem(INITCONFIG, "is not the JSON of a client configuration");
         None
     }
 
@@ -189,10 +190,13 @@ impl<'a> Reader<'a> {
         let configs = self.map("configs");
         let mut paths = vec!["/"];
         // Mounted for the RSA key and the configuration themselves.
-        paths.extend(self.present("encrypt_rsa_key").map(|_| "/root/.rsa"));
-        paths.extend(self.present("initconfig").map(|_| "/etc/juicefs"));
+        paths.extend(self.present(RSA_KEY).map(|_| "/root/.rsa"));
+        paths.extend(self.present(INITCONFIG).map(|_| "/etc/juicefs"));
         for (name, path) in &configs {
-            let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+            let trimmed = match path.trim_end_matches('/') {
+                "" => "/",
+                trimmed => trimmed,
+            };
             let what = if !is_object_name(name) {
                 "is not the name of a secret"
             } else if path.is_empty() {
@@ -219,9 +223,9 @@ impl<'a> Reader<'a> {
             if !is_variable(&name) {
                 self.problem("envs", format!("{name:?} is not the name of an environment variable"));
             } else if taken.iter().any(|variable| variable.name == name || variable.key == name)
-                || OTHER_KEYS.contains(&name.as_str())
+                || [RSA_KEY, INITCONFIG].contains(&name.as_str())
             {
-                self.problem("envs", format!("{name:?} is a variable that another key of the secret sets"));
+                self.problem("envs", format!("{name:?} is taken by another key of the secret"));
             } else if OWN_VARIABLES.contains(&name.as_str()) {
                 self.warnings
                     .push(format!("user secret envs: {name} is set by the sidecar itself and ignored"));
@@ -288,7 +292,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a text is a URL that carries a password: `scheme://user:password@host…`.
+/// Whether a text may be a URL with a password: `scheme://user:password@host…`. In doubt it is.
 fn has_password(text: &str) -> bool {
     let Some((_, rest)) = text.split_once("://") else { return false };
     let Some((user, _)) = rest.rsplit_once('@') else { return false };

@@ -161,8 +161,8 @@ fn variables_that_clash_are_refused_and_those_of_the_sidecar_ignored() {
     for envs in ["metaurl: x", "secretkey: x", "initconfig: x", "1A: x", "'A B': x", "A=B: x", "'': x"] {
         assert_eq!(problems(&with(envs)).len(), 1, "{envs}");
     }
-    // No other key of this secret sets it.
-    assert_eq!(names(&parse(&with("token: x"))), ["metaurl", "secretkey", "token"]);
+    // Nothing else of this secret is called so.
+    assert_eq!(names(&parse(&with("token: x\nname: x"))), ["metaurl", "secretkey", "name", "token"]);
     let secret = parse(&with("JFS_FOREGROUND: 0\nTZ: UTC\na.b: x\n"));
     assert_eq!(names(&secret), ["metaurl", "secretkey", "TZ", "a.b"]);
     assert_eq!(secret.warnings.len(), 2);
