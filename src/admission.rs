@@ -165,9 +165,8 @@ fn answer_with<'a, O: Deserialize<'a>>(
     wanted: fn(&Request<'_, Ignored>) -> Result<(), Verdict>,
     decide: impl FnOnce(&Request<'a, O>) -> (String, Verdict),
 ) -> Answer {
-    let review = match parse::<O>(body) {
-        Ok(review) => review,
-        Err(_) => return unreadable::<O>(body, wanted),
+    let Ok(review) = parse::<O>(body) else {
+        return unreadable::<O>(body, wanted);
     };
     match review.question() {
         Ok((version, request)) => {

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, HttpBody as _},
+    body::{Body, Bytes, HttpBody as _},
     extract::Request,
     http::{
         HeaderMap, HeaderValue, StatusCode, Version,
@@ -52,7 +52,7 @@ impl Default for Limits {
             bodies: 64 << 20,
             in_flight: 256,
             handshake: Duration::from_secs(5),
-            head: Duration::from_secs(120),
+            head: Duration::from_mins(2),
         }
     }
 }
@@ -271,7 +271,7 @@ async fn read(body: &mut Body, length: Option<usize>, limit: usize) -> Result<Ve
 async fn discard(body: &mut Body) {
     let mut left = DISCARDED;
     while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
-        match left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
             Some(rest) => left = rest,
             None => return,
         }

@@ -66,7 +66,8 @@ struct Response<'a> {
 
 #[derive(Serialize)]
 struct Status {
-    status: &'static str,
+    #[serde(rename = "status")]
+    outcome: &'static str,
     code: u16,
     reason: &'static str,
     message: String,
@@ -87,7 +88,7 @@ pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result
         None
     };
     let status = (!kind.allowed()).then(|| Status {
-        status: "Failure",
+        outcome: "Failure",
         code: kind.status_code(),
         reason: kind.status_reason(),
         message: single_line(&verdict.message, MESSAGE_LENGTH),
@@ -111,13 +112,11 @@ fn bounded(warnings: &[String]) -> Vec<String> {
     let mut kept = Vec::with_capacity(warnings.len().min(16));
     for (index, warning) in warnings.iter().enumerate() {
         let line = single_line(warning, WARNING_LENGTH);
-        match room.checked_sub(line.chars().count()) {
-            Some(left) => room = left,
-            None => {
-                kept.push(format!("{} more warnings; see the log of the webhook", warnings.len() - index));
-                break;
-            }
-        }
+        let Some(left) = room.checked_sub(line.chars().count()) else {
+            kept.push(format!("{} more warnings", warnings.len() - index));
+            break;
+        };
+        room = left;
         kept.push(line);
     }
     kept
@@ -187,6 +186,6 @@ mod tests {
 
         let many = bounded(&vec![long; 40]);
         assert!(many.iter().map(|line| line.chars().count()).sum::<usize>() <= WARNINGS_LENGTH);
-        assert_eq!(many.last().unwrap(), "25 more warnings; see the log of the webhook");
+        assert_eq!(many.last().unwrap(), "25 more warnings");
     }
 }

@@ -150,6 +150,9 @@ mod tests {
         fn volume(&self, _: &str) -> Option<Arc<PersistentVolume>> {
             None
         }
+        fn volumes_with_handle(&self, _: &str, _: &str) -> Vec<Arc<PersistentVolume>> {
+            Vec::new()
+        }
         fn class(&self, _: &str) -> Option<Arc<StorageClass>> {
             None
         }

@@ -1,7 +1,6 @@
 //! `juicefs-sidecar webhook`: the TLS admission server over manifests.
 //!
-//! The command line flattens or names [`WebhookArguments`] as the subcommand and calls [`run`], which reports its
-//! own errors and returns the exit code.
+//! The command line names [`WebhookArguments`] as the subcommand and calls [`WebhookArguments::run`].
 
 use std::{
     fs,
@@ -10,7 +9,6 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -27,6 +25,8 @@ use crate::{
         state::{App, Source, State, follow},
         timeout,
     },
+    config::Config,
+    offline::{self, Manifests},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
 };
@@ -103,19 +103,22 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
         .and_then(|value| if value.is_zero() { Err("must not be zero".to_owned()) } else { Ok(value) })
 }
 
-/// Serves until told to stop: exit code 0 after a drain, 2 with the reason on standard error if it cannot serve.
-pub fn run(arguments: &WebhookArguments) -> ExitCode {
-    arguments.logs.start();
-    // What panicked is in the log with its place, not with its payload: that may quote the request.
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked; please report this");
-    }));
-    match start(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::from(2)
+impl WebhookArguments {
+    /// Serves until told to stop: exit code 0 after a drain, 2 with the reason in the log if it cannot serve.
+    #[must_use]
+    pub fn run(&self) -> u8 {
+        self.logs.start();
+        // What panicked is in the log with its place, not with its payload: that may quote the request.
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "panicked; please report this");
+        }));
+        match start(self) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                2
+            }
         }
     }
 }
@@ -209,7 +212,13 @@ impl Source for Files {
     }
 
     fn load(&self) -> anyhow::Result<State> {
-        load(self)
+        let sources: Vec<_> = self.manifests.iter().cloned().map(offline::files::Source::Path).collect();
+        let documents = offline::files::read(&sources)?;
+        let (manifests, notices) = Manifests::gather(&documents, "default")?;
+        for notice in notices {
+            tracing::warn!("{notice}");
+        }
+        Ok(State { lookup: Box::new(manifests), config: Config::default(), process: self.process.process() })
     }
 }
 
@@ -226,41 +235,4 @@ fn hash(path: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
         fs::read(file)?.hash(hasher);
     }
     Ok(())
-}
-
-/// Stands in until the offline engine reads manifests.
-fn load(files: &Files) -> anyhow::Result<State> {
-    struct Nothing;
-    impl crate::volume::Lookup for Nothing {
-        fn claim(&self, _: &str, _: &str) -> Option<Arc<crate::volume::Claim>> {
-            None
-        }
-        fn volume(&self, _: &str) -> Option<Arc<crate::volume::PersistentVolume>> {
-            None
-        }
-        fn class(&self, _: &str) -> Option<Arc<crate::volume::StorageClass>> {
-            None
-        }
-        fn default_class(&self) -> Option<Arc<crate::volume::StorageClass>> {
-            None
-        }
-        fn user_secret(
-            &self,
-            _: &str,
-            _: &str,
-        ) -> Option<Result<Arc<crate::volume::UserSecret>, crate::volume::SecretError>> {
-            None
-        }
-        fn node(&self, _: &str) -> Option<Arc<crate::volume::Node>> {
-            None
-        }
-        fn oldest_kubelet(&self) -> Option<(u32, u32)> {
-            None
-        }
-    }
-    Ok(State {
-        lookup: Box::new(Nothing),
-        config: crate::config::Config::default(),
-        process: files.process.process(),
-    })
 }

@@ -16,9 +16,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use super::Identity;
 
 /// How long a self-made certificate lasts; a restart makes another.
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LIFETIME: Duration = Duration::from_hours(365 * 24);
 /// Dated back, for API servers whose clocks are behind ours.
-const SKEW: Duration = Duration::from_secs(60 * 60);
+const SKEW: Duration = Duration::from_hours(1);
 
 /// A serving certificate and the authority that signed it.
 #[derive(Debug)]
