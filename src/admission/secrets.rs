@@ -13,7 +13,7 @@ use super::{
 use crate::{
     outcome::{Code, Refusal},
     pod::Text,
-    volume::SecretError,
+    volume::secret::{UserSecret, check},
 };
 
 /// A Secret; `stringData` is merged into `data` before admission.
@@ -52,7 +52,8 @@ fn decide(request: &Request<'_, Secret<'_>>) -> Verdict {
         let _ = write!(problems, "{}: {}", problem.key, problem.what);
     }
     if problems.is_empty() {
-        return Verdict::new(Code::Valid, "the secret can be used");
+        let warnings = UserSecret::parse(&data).map(|secret| secret.warnings).unwrap_or_default();
+        return Verdict { warnings, ..Verdict::new(Code::Valid, "the secret can be used") };
     }
     let place = format!("secret \"{}/{}\"", text(request.namespace.as_ref()), text(request.name.as_ref()));
     Refusal::new(Code::SecretInvalid, place, problems, "correct these keys of its data").into()
@@ -77,12 +78,4 @@ fn separate(problems: &mut String) {
     if !problems.is_empty() {
         problems.push_str(", ");
     }
-}
-
-/// Stands in until the volume module checks secrets.
-fn check(data: &BTreeMap<String, Vec<u8>>) -> Vec<SecretError> {
-    if data.get("name").is_some_and(|name| !name.is_empty()) {
-        return Vec::new();
-    }
-    vec![SecretError { key: "name".to_owned(), what: "is missing".to_owned() }]
 }

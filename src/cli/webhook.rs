@@ -26,7 +26,7 @@ use crate::{
         timeout,
     },
     config::Config,
-    offline::{self, Manifests},
+    offline::{self, Manifests, manifests::CONFIG_MAP},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
 };
@@ -218,7 +218,27 @@ impl Source for Files {
         for notice in notices {
             tracing::warn!("{notice}");
         }
-        Ok(State { lookup: Box::new(manifests), config: Config::default(), process: self.process.process() })
+        let config = self.configuration(&manifests)?;
+        Ok(State { lookup: Box::new(manifests), config, process: self.process.process() })
+    }
+}
+
+impl Files {
+    /// The configuration of the file, of the ConfigMap among the manifests, or none.
+    fn configuration(&self, manifests: &Manifests) -> anyhow::Result<Config> {
+        let (origin, text) = match (&self.config, manifests.config()) {
+            (Some(path), _) => {
+                let source = offline::files::Source::Path(path.clone());
+                (source.to_string(), offline::files::read_text(&source)?)
+            }
+            (None, Some(text)) => (format!("configmap {CONFIG_MAP}"), text.to_owned()),
+            (None, None) => return Ok(Config::default()),
+        };
+        let (config, warnings) = Config::parse(&text).with_context(|| origin.clone())?;
+        for warning in warnings {
+            tracing::warn!("{origin}: {warning}");
+        }
+        Ok(config)
     }
 }
 
