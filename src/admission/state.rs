@@ -32,7 +32,7 @@ pub struct State {
 impl State {
     /// The engine over this state.
     pub fn engine(&self) -> Engine<'_> {
-        Engine { lookup: self.lookup.as_ref(), config: &self.config, process: &self.process }
+        Engine { lookup: self.lookup.as_ref(), config: &self.config, process: &self.process, explain: false }
     }
 }
 
@@ -139,36 +139,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::volume::{Claim, Node, PersistentVolume, SecretError, StorageClass, UserSecret};
-
-    struct Nothing;
-
-    impl Lookup for Nothing {
-        fn claim(&self, _: &str, _: &str) -> Option<Arc<Claim>> {
-            None
-        }
-        fn volume(&self, _: &str) -> Option<Arc<PersistentVolume>> {
-            None
-        }
-        fn volumes_with_handle(&self, _: &str, _: &str) -> Vec<Arc<PersistentVolume>> {
-            Vec::new()
-        }
-        fn class(&self, _: &str) -> Option<Arc<StorageClass>> {
-            None
-        }
-        fn default_class(&self) -> Option<Arc<StorageClass>> {
-            None
-        }
-        fn user_secret(&self, _: &str, _: &str) -> Option<Result<Arc<UserSecret>, SecretError>> {
-            None
-        }
-        fn node(&self, _: &str) -> Option<Arc<Node>> {
-            None
-        }
-        fn oldest_kubelet(&self) -> Option<(u32, u32)> {
-            None
-        }
-    }
+    use crate::offline::Manifests;
 
     /// Loads a state whose driver is named after the version; version 2 is broken.
     struct Versions(Arc<AtomicU64>);
@@ -187,7 +158,7 @@ mod tests {
 
     fn state(driver: &str) -> State {
         let process = Process { driver: driver.to_owned(), ..Process::default() };
-        State { lookup: Box::new(Nothing), config: Config::default(), process }
+        State { lookup: Box::<Manifests>::default(), config: Config::default(), process }
     }
 
     #[tokio::test(start_paused = true)]

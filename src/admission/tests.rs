@@ -1,56 +1,24 @@
-use std::{collections::BTreeMap, sync::Arc};
-
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     config::{Config, Process},
-    volume::{Claim, Lookup, Node, PersistentVolume, SecretError, StorageClass, UserSecret},
+    offline::{Manifests, documents},
 };
 
-/// A cluster that knows PersistentVolumes and, of secrets, those named in `secrets`.
-#[derive(Default)]
-struct Cluster {
-    volumes: Vec<Arc<PersistentVolume>>,
-    secrets: BTreeMap<String, Result<Arc<UserSecret>, SecretError>>,
-}
-
-impl Lookup for Cluster {
-    fn claim(&self, _: &str, _: &str) -> Option<Arc<Claim>> {
-        None
-    }
-    fn volume(&self, _: &str) -> Option<Arc<PersistentVolume>> {
-        None
-    }
-    fn volumes_with_handle(&self, driver: &str, handle: &str) -> Vec<Arc<PersistentVolume>> {
-        let matches = |volume: &&Arc<PersistentVolume>| {
-            volume.spec.csi.as_ref().is_some_and(|csi| csi.driver == driver && csi.volume_handle == handle)
-        };
-        self.volumes.iter().filter(matches).cloned().collect()
-    }
-    fn class(&self, _: &str) -> Option<Arc<StorageClass>> {
-        None
-    }
-    fn default_class(&self) -> Option<Arc<StorageClass>> {
-        None
-    }
-    fn user_secret(&self, _: &str, name: &str) -> Option<Result<Arc<UserSecret>, SecretError>> {
-        self.secrets.get(name).cloned()
-    }
-    fn node(&self, _: &str) -> Option<Arc<Node>> {
-        None
-    }
-    fn oldest_kubelet(&self) -> Option<(u32, u32)> {
-        None
-    }
-}
-
-fn answered(body: &[u8], endpoint: Endpoint, cluster: &Cluster) -> Answer {
+fn answered(body: &[u8], endpoint: Endpoint, cluster: &Manifests) -> Answer {
     let (config, process) = (Config::default(), Process::default());
-    answer(body, endpoint, &Engine { lookup: cluster, config: &config, process: &process })
+    answer(body, endpoint, &Engine { lookup: cluster, config: &config, process: &process, explain: false })
 }
 
-fn response(review: &Value, endpoint: Endpoint, cluster: &Cluster) -> Value {
+/// A cluster of these objects.
+fn cluster(objects: &[Value]) -> Manifests {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let documents = documents::parse("test", &list).unwrap();
+    Manifests::gather(&documents, "default").unwrap().0
+}
+
+fn response(review: &Value, endpoint: Endpoint, cluster: &Manifests) -> Value {
     let answer = answered(review.to_string().as_bytes(), endpoint, cluster);
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     let mut review: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -81,7 +49,7 @@ fn only_creations_of_pods_are_mutated() {
         (review("ConfigMap", "CREATE", &json!({"spec": "text"})), "not-a-pod"),
     ];
     for (review, code) in cases {
-        let response = response(&review, INJECT, &Cluster::default());
+        let response = response(&review, INJECT, &Manifests::default());
         assert_eq!(response["allowed"], true);
         assert_eq!(response["auditAnnotations"]["decision"], code, "{review}");
         assert!(response.get("patch").is_none());
@@ -91,7 +59,7 @@ fn only_creations_of_pods_are_mutated() {
 #[test]
 fn a_pod_that_is_none_is_refused_with_field_and_position() {
     let pod = json!({"spec": {"containers": [{"name": "app", "ports": [{"containerPort": 70_000}]}]}});
-    let response = response(&review("Pod", "CREATE", &pod), INJECT, &Cluster::default());
+    let response = response(&review("Pod", "CREATE", &pod), INJECT, &Manifests::default());
     assert_eq!(response["allowed"], false);
     assert_eq!(response["status"]["code"], 400);
     assert_eq!(response["status"]["reason"], "BadRequest");
@@ -102,7 +70,7 @@ fn a_pod_that_is_none_is_refused_with_field_and_position() {
 
 #[test]
 fn a_creation_without_a_pod_is_refused() {
-    let response = response(&review("Pod", "CREATE", &Value::Null), INJECT, &Cluster::default());
+    let response = response(&review("Pod", "CREATE", &Value::Null), INJECT, &Manifests::default());
     assert_eq!(response["status"]["code"], 400);
     assert_eq!(response["auditAnnotations"]["decision"], "unreadable");
 }
@@ -125,7 +93,7 @@ fn what_has_no_uid_gets_plain_text() {
         (&format!("{whole} x"), "trailing characters"),
     ] {
         for endpoint in Endpoint::ALL {
-            let answer = answered(body.as_bytes(), endpoint, &Cluster::default());
+            let answer = answered(body.as_bytes(), endpoint, &Manifests::default());
             assert_eq!((answer.status, answer.is_review()), (400, false));
             let text = String::from_utf8(answer.body).unwrap();
             assert!(text.contains(expected), "{text}");
@@ -139,7 +107,7 @@ fn the_summary_says_what_the_request_was_about() {
     let mut review = review("Pod", "CREATE", &json!({"metadata": {"generateName": "web-"}, "spec": {}}));
     review["request"]["name"] = Value::Null;
     review["request"]["dryRun"] = true.into();
-    let summary = answered(review.to_string().as_bytes(), INJECT, &Cluster::default()).summary;
+    let summary = answered(review.to_string().as_bytes(), INJECT, &Manifests::default()).summary;
     assert_eq!(
         (summary.uid.as_str(), summary.namespace.as_str(), summary.name.as_str(), summary.operation.as_str()),
         ("u-1", "team-a", "web-", "CREATE")
@@ -165,11 +133,19 @@ fn volume(name: &str, handle: &str) -> Value {
 
 #[test]
 fn static_volumes_are_checked() {
-    let missing = SecretError { key: "name".into(), what: "is missing".into() };
-    let cluster = Cluster {
-        volumes: vec![Arc::new(serde_json::from_value(volume("taken", "h-1")).unwrap())],
-        secrets: [("good".into(), Ok(Arc::default())), ("bad".into(), Err(missing))].into(),
+    let secret = |name: &str, data: Value| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "kube-system", "name": name},
+               "stringData": data})
     };
+    let mut taken = volume("taken", "h-1");
+    taken["apiVersion"] = "v1".into();
+    taken["kind"] = "PersistentVolume".into();
+    let cluster = cluster(&[
+        taken,
+        secret("good", json!({"name": "myjfs", "metaurl": "redis://host/1"})),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "kube-system", "name": "bad"},
+               "data": {"metaurl": "!"}}),
+    ]);
     let changed = |pointer: &str, value: Value| {
         let mut changed = volume("new", "h-2");
         *changed.pointer_mut(pointer).unwrap() = value;
@@ -205,7 +181,7 @@ fn static_volumes_are_checked() {
         assert!(message.contains(expected), "{message}");
         assert!(response.get("warnings").is_none());
     }
-    for (secret, expected) in [("none", "does not exist yet"), ("bad", "name: is missing; pods that")] {
+    for (secret, expected) in [("none", "does not exist yet"), ("bad", "metaurl: ")] {
         let object = changed("/spec/csi/nodePublishSecretRef/name", secret.into());
         let response =
             response(&review("PersistentVolume", "CREATE", &object), Endpoint::ValidateVolume, &cluster);
@@ -217,7 +193,7 @@ fn static_volumes_are_checked() {
 #[test]
 fn user_secrets_are_checked_and_no_value_is_shown() {
     let secret = |data: Value| review("Secret", "CREATE", &json!({"data": data}));
-    let cluster = Cluster::default();
+    let cluster = Manifests::default();
     let good = secret(json!({"name": "bXlqZnM=", "metaurl": "cmVkaXM6Ly9ob3N0LzE="}));
     assert_eq!(response(&good, Endpoint::ValidateSecret, &cluster)["allowed"], true);
 

@@ -10,7 +10,8 @@ use juicefs_sidecar::{
 };
 
 /// The two paths a review of a pod may be sent to.
-pub(crate) const ENDPOINTS: [Endpoint; 2] = [Endpoint::Inject(Family::Node), Endpoint::Inject(Family::Serverless)];
+pub(crate) const ENDPOINTS: [Endpoint; 2] =
+    [Endpoint::Inject(Family::Node), Endpoint::Inject(Family::Serverless)];
 
 /// Where they are.
 pub(crate) fn directory() -> PathBuf {

@@ -211,6 +211,12 @@ impl Lookup for Panics {
     fn volumes_with_handle(&self, _: &str, _: &str) -> Vec<Arc<PersistentVolume>> {
         unimplemented!()
     }
+    fn volume_reserved_for(&self, _: &str, _: &str) -> Option<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
+    fn free_volume_for(&self, _: &Claim, _: &str) -> Option<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
     fn class(&self, _: &str) -> Option<Arc<StorageClass>> {
         unimplemented!()
     }
