@@ -1,1 +1,7 @@
-//! telemetry
+//! What the process tells the world about itself: logs and metrics. Never a secret.
+
+pub mod logs;
+pub mod metrics;
+
+pub use logs::{LogArguments, LogFormat};
+pub use metrics::Metrics;

@@ -1,1 +1,115 @@
-//! tls
+//! TLS of the admission server: where its certificate comes from, and what it speaks.
+
+pub mod files;
+pub mod issue;
+
+use std::{sync::Arc, time::SystemTime};
+
+use rustls::{
+    CertificateError, DEFAULT_VERSIONS, RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
+    server::ParsedCertificate,
+};
+
+/// The one choice of a cryptography library; everything that speaks TLS is given this.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A certificate chain, leaf first, and the leaf's key.
+#[derive(Debug)]
+pub struct Identity {
+    /// Leaf, then what leads to the CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// When a certificate can be used, in seconds since 1970, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// From.
+    pub not_before: u64,
+    /// Until.
+    pub not_after: u64,
+}
+
+/// Why a chain and a key cannot be served with.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A certificate is not one.
+    #[error("the certificate cannot be read: {0}")]
+    Certificate(rustls::Error),
+    /// Most often: the key belongs to another certificate.
+    #[error("the key does not go with the certificate: {0}")]
+    Key(rustls::Error),
+    /// Too late.
+    #[error("the certificate expired at {0} (seconds since 1970); renew it")]
+    Expired(u64),
+    /// Too early, or the clock is wrong.
+    #[error("the certificate is valid only from {0} (seconds since 1970); check the clock of this machine")]
+    NotYetValid(u64),
+    /// TLS itself could not be set up.
+    #[error("tls cannot be set up: {0}")]
+    Setup(rustls::Error),
+}
+
+/// What the server speaks with this identity: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+pub fn server_config(identity: Identity) -> Result<ServerConfig, Unusable> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(DEFAULT_VERSIONS)
+        .map_err(Unusable::Setup)?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(Unusable::Key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // API servers keep connections and resume no sessions: tickets would be made, sent and thrown away.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Checks an identity as far as a server can: the leaf is a certificate, and of today.
+pub fn check(identity: &Identity, now: SystemTime) -> Result<Validity, Unusable> {
+    let leaf = identity.chain.first();
+    let leaf = leaf.ok_or(Unusable::Certificate(rustls::Error::NoCertificatesPresented))?;
+    let validity = validity(leaf).map_err(Unusable::Certificate)?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if now > validity.not_after {
+        return Err(Unusable::Expired(validity.not_after));
+    }
+    if now < validity.not_before {
+        return Err(Unusable::NotYetValid(validity.not_before));
+    }
+    Ok(validity)
+}
+
+/// The dates of a certificate, as the verifier tells them when asked about the wrong time.
+///
+/// rustls verifies dates before anything else and trusts nobody here, so no other answer can come first.
+fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, rustls::Error> {
+    use CertificateError::{ExpiredContext, NotValidYetContext};
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    let nobody = RootCertStore::empty();
+    let algorithms = provider().signature_verification_algorithms.all;
+    let ask = |seconds: u64| {
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        verify_server_cert_signed_by_trust_anchor(&parsed, &nobody, &[], time, algorithms)
+    };
+    let not_before = match ask(0) {
+        Err(rustls::Error::InvalidCertificate(NotValidYetContext { not_before, .. })) => not_before.as_secs(),
+        // Valid since 1970 or before.
+        _ => 0,
+    };
+    match ask(u64::MAX) {
+        Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
+            Ok(Validity { not_before, not_after: not_after.as_secs() })
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(Validity { not_before, not_after: u64::MAX }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ pub trait Lookup {
     fn claim(&self, namespace: &str, name: &str) -> Option<Arc<Claim>>;
     /// A PersistentVolume.
     fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>>;
+    /// Every PersistentVolume of a driver with this handle; more than one only if something went wrong.
+    fn volumes_with_handle(&self, driver: &str, handle: &str) -> Vec<Arc<PersistentVolume>>;
     /// A StorageClass.
     fn class(&self, name: &str) -> Option<Arc<StorageClass>>;
     /// The class of claims that name none, if the cluster has one.

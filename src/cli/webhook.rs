@@ -1,1 +1,258 @@
 //! `juicefs-sidecar webhook`: the TLS admission server over manifests.
+//!
+//! The command line names [`WebhookArguments`] as the subcommand and calls [`WebhookArguments::run`].
+
+use std::{
+    fs,
+    future::pending,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::process::ProcessArguments;
+use crate::{
+    admission::{
+        http::Limits,
+        serve::{Drain, Listeners, Stop, serve},
+        state::{App, Source, State, follow},
+        timeout,
+    },
+    config::Config,
+    offline::{self, Manifests, manifests::CONFIG_MAP},
+    telemetry::{LogArguments, Metrics},
+    tls::{self, Identity, files, issue::issue},
+};
+
+/// Arguments of `webhook`.
+#[derive(Args, Clone, Debug)]
+pub struct WebhookArguments {
+    /// File or directory of manifests that stand for the cluster: claims, volumes, classes, secrets, nodes;
+    /// may be repeated; looked at again every few seconds
+    #[arg(long, value_name = "PATH", required = true)]
+    manifests: Vec<PathBuf>,
+
+    /// The driver's ConfigMap, or just its config.yaml; wins over a ConfigMap among the manifests
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where reviews are answered, over TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9444")]
+    listen: SocketAddr,
+
+    /// Where /healthz, /readyz and /metrics are answered, without TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9445")]
+    metrics_listen: SocketAddr,
+
+    /// PEM file with the certificate to serve with, leaf first; without it one is made
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of that certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// DNS name or IP address of the self-made certificate; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert", default_values = [
+        "localhost", "127.0.0.1", "::1", "juicefs-admission-webhook", "juicefs-admission-webhook.kube-system",
+        "juicefs-admission-webhook.kube-system.svc",
+    ])]
+    tls_name: Vec<String>,
+
+    /// Where to write the CA certificate of the self-made certificate, for the webhook's caBundle
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
+    ca_out: Option<PathBuf>,
+
+    /// Requests handled at once; more are answered 503, and the API server's caller tries again
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().in_flight,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    max_in_flight: usize,
+
+    /// After SIGTERM, how long to go on accepting connections while /readyz already says no
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    drain_delay: Duration,
+
+    /// After that, how long requests in flight may take
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    drain_timeout: Duration,
+
+    /// How often manifests and configuration are looked at
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    poll_interval: Duration,
+
+    #[command(flatten)]
+    process: ProcessArguments,
+
+    #[command(flatten)]
+    logs: LogArguments,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    timeout::parse(text).ok_or_else(|| "write a duration like 10s or 1m30s".to_owned())
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .and_then(|value| if value.is_zero() { Err("must not be zero".to_owned()) } else { Ok(value) })
+}
+
+impl WebhookArguments {
+    /// Serves until told to stop: exit code 0 after a drain, 2 with the reason in the log if it cannot serve.
+    #[must_use]
+    pub fn run(&self) -> u8 {
+        self.logs.start();
+        // What panicked is in the log with its place, not with its payload: that may quote the request.
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "panicked; please report this");
+        }));
+        match start(self) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                2
+            }
+        }
+    }
+}
+
+fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
+    let source = Files {
+        manifests: arguments.manifests.clone(),
+        config: arguments.config.clone(),
+        process: arguments.process.clone(),
+    };
+    let seen = source.fingerprint()?;
+    let state = source.load()?;
+    let metrics = Metrics::new();
+    let (identity, ca_pem) = identity(arguments)?;
+    let validity = tls::check(&identity, SystemTime::now())?;
+    metrics.serving_certificate_until(validity.not_after);
+    let tls = Arc::new(tls::server_config(identity)?);
+    let listeners = Listeners::bind(arguments.listen, arguments.metrics_listen).context("cannot listen")?;
+    // Only now: a second server on the same port must not overwrite the CA of the first.
+    if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
+        files::publish(path, ca_pem)?;
+    }
+    announce(&listeners, arguments)?;
+    let limits = Limits { in_flight: arguments.max_in_flight, ..Limits::default() };
+    let app = Arc::new(App::new(state, metrics, limits));
+    let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let served = runtime.block_on(async {
+        let follower = tokio::spawn(follow(Arc::clone(&app), source, seen, arguments.poll_interval));
+        let served = serve(Arc::clone(&app), listeners, tls, drain, told_to_stop).await;
+        follower.abort();
+        served
+    });
+    // A file that cannot be read for long must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served.context("the server ended")
+}
+
+/// The certificate to serve with; with it the CA's, if both are self-made.
+fn identity(arguments: &WebhookArguments) -> anyhow::Result<(Identity, Option<String>)> {
+    if let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) {
+        return Ok((files::read(certificate, key)?, None));
+    }
+    let issued = issue(&arguments.tls_name, SystemTime::now()).context("--tls-name")?;
+    Ok((issued.identity, Some(issued.ca_pem)))
+}
+
+fn announce(listeners: &Listeners, arguments: &WebhookArguments) -> anyhow::Result<()> {
+    let address = listeners.admission.local_addr().context("--listen")?;
+    let metrics_address = listeners.plain.local_addr().context("--metrics-listen")?;
+    if arguments.tls_cert.is_none() && arguments.ca_out.is_none() {
+        tracing::warn!("the certificate is self-made and --ca-out is not set: nobody can verify it");
+    }
+    tracing::info!(
+        %address,
+        %metrics_address,
+        version = env!("CARGO_PKG_VERSION"),
+        self_made_certificate = arguments.tls_cert.is_none(),
+        "listening"
+    );
+    Ok(())
+}
+
+async fn told_to_stop() -> Stop {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => Stop::Managed,
+        _ = interrupt.recv() => Stop::Interactive,
+    }
+}
+
+/// Manifests and configuration, as files.
+struct Files {
+    manifests: Vec<PathBuf>,
+    config: Option<PathBuf>,
+    process: ProcessArguments,
+}
+
+impl Source for Files {
+    fn fingerprint(&self) -> anyhow::Result<u64> {
+        let mut hasher = DefaultHasher::new();
+        for path in self.manifests.iter().chain(&self.config) {
+            hash(path, &mut hasher).with_context(|| format!("{}: cannot be read", path.display()))?;
+        }
+        Ok(hasher.finish())
+    }
+
+    fn load(&self) -> anyhow::Result<State> {
+        let sources: Vec<_> = self.manifests.iter().cloned().map(offline::files::Source::Path).collect();
+        let documents = offline::files::read(&sources)?;
+        let (manifests, notices) = Manifests::gather(&documents, "default")?;
+        for notice in notices {
+            tracing::warn!("{notice}");
+        }
+        let config = self.configuration(&manifests)?;
+        Ok(State { lookup: Box::new(manifests), config, process: self.process.process() })
+    }
+}
+
+impl Files {
+    /// The configuration of the file, of the ConfigMap among the manifests, or none.
+    fn configuration(&self, manifests: &Manifests) -> anyhow::Result<Config> {
+        let (origin, text) = match (&self.config, manifests.config()) {
+            (Some(path), _) => {
+                let source = offline::files::Source::Path(path.clone());
+                (source.to_string(), offline::files::read_text(&source)?)
+            }
+            (None, Some(text)) => (format!("configmap {CONFIG_MAP}"), text.to_owned()),
+            (None, None) => return Ok(Config::default()),
+        };
+        let (config, warnings) = Config::parse(&text).with_context(|| origin.clone())?;
+        for warning in warnings {
+            tracing::warn!("{origin}: {warning}");
+        }
+        Ok(config)
+    }
+}
+
+/// Feeds names and contents of a file, or of the files right in a directory.
+fn hash(path: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
+    if !path.is_dir() {
+        fs::read(path)?.hash(hasher);
+        return Ok(());
+    }
+    let mut files = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.sort();
+    for file in files.iter().filter(|file| file.is_file()) {
+        file.hash(hasher);
+        fs::read(file)?.hash(hasher);
+    }
+    Ok(())
+}

@@ -177,6 +177,15 @@ impl Lookup for Manifests {
             .cloned()
     }
 
+    fn volumes_with_handle(&self, driver: &str, handle: &str) -> Vec<Arc<PersistentVolume>> {
+        let matches = |volume: &&Arc<PersistentVolume>| {
+            volume.spec.csi.as_ref().is_some_and(|csi| csi.driver == driver && csi.volume_handle == handle)
+        };
+        let mut volumes: Vec<_> = self.volumes.values().filter(matches).cloned().collect();
+        volumes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        volumes
+    }
+
     fn class(&self, name: &str) -> Option<Arc<StorageClass>> {
         self.classes.get(name).cloned()
     }

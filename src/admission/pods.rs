@@ -1,0 +1,61 @@
+//! Pods: the engine's decision as a verdict.
+
+use super::{
+    Answer, answer_with,
+    response::Verdict,
+    review::{Request, text, whole_object},
+};
+use crate::{
+    inject::{Engine, Family, Subject},
+    outcome::{Code, Refusal},
+    pod::Pod,
+};
+
+/// Answers a review sent to one of the two injection paths.
+pub(super) fn answer(body: &[u8], family: Family, engine: &Engine<'_>) -> Answer {
+    answer_with::<Pod<'_>>(body, wanted, |request| {
+        let name = request.object.as_ref().map_or("", |pod| {
+            let metadata = &pod.metadata;
+            text(metadata.name.as_ref().or(metadata.generate_name.as_ref()))
+        });
+        let name = if name.is_empty() { text(request.name.as_ref()) } else { name };
+        (name.to_owned(), wanted(request).err().unwrap_or_else(|| decide(body, request, family, engine)))
+    })
+}
+
+/// Only creations of pods are mutated: sidecars cannot be added later, and subresources are not pods.
+fn wanted<O>(request: &Request<'_, O>) -> Result<(), Verdict> {
+    if !request.is_core("Pod") {
+        return Err(Verdict::new(Code::NotAPod, "only pods themselves are injected"));
+    }
+    if request.operation() != "CREATE" {
+        return Err(Verdict::new(Code::NotACreation, "only creations of pods are injected"));
+    }
+    Ok(())
+}
+
+fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &Engine<'_>) -> Verdict {
+    let Some(pod) = &request.object else {
+        return Refusal::new(
+            Code::Unreadable,
+            "request.object",
+            "is missing",
+            "send the pod that is to be created",
+        )
+        .into();
+    };
+    // The request's word: the pod's own namespace is often empty at admission.
+    let namespace = match text(request.namespace.as_ref()) {
+        "" => text(pod.metadata.namespace.as_ref()),
+        namespace => namespace,
+    };
+    let object = || whole_object(body);
+    let subject = Subject { pod, object: &object, namespace, identity: Some(request.uid()), family };
+    let decision = engine.decide(&subject);
+    Verdict {
+        code: decision.code,
+        message: decision.message,
+        warnings: decision.warnings,
+        patch: decision.patch,
+    }
+}

@@ -1,0 +1,104 @@
+//! Static PersistentVolumes: what would make every pod that uses one be refused, said when it is made.
+
+use super::{
+    Answer, answer_with,
+    response::Verdict,
+    review::{Request, text},
+};
+use crate::{
+    inject::Engine,
+    outcome::{Code, Refusal},
+    volume::{PersistentVolume, objects::CsiSource},
+};
+
+/// Answers a review sent to the path that validates PersistentVolumes.
+pub(super) fn answer(body: &[u8], engine: &Engine<'_>) -> Answer {
+    answer_with::<PersistentVolume>(body, wanted, |request| {
+        let name = match text(request.name.as_ref()) {
+            "" => request.object.as_ref().map_or("", |volume| &volume.metadata.name),
+            name => name,
+        };
+        (name.to_owned(), wanted(request).err().unwrap_or_else(|| decide(request, engine)))
+    })
+}
+
+fn wanted<O>(request: &Request<'_, O>) -> Result<(), Verdict> {
+    if !request.is_core("PersistentVolume") {
+        return Err(Verdict::new(Code::Valid, "only persistentvolumes are validated here"));
+    }
+    if request.operation() != "CREATE" {
+        return Err(Verdict::new(Code::Valid, "only creations of persistentvolumes are validated"));
+    }
+    Ok(())
+}
+
+fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Verdict {
+    let Some(volume) = &request.object else {
+        return Refusal::new(Code::Unreadable, "request.object", "is missing", "send the persistentvolume")
+            .into();
+    };
+    let source = match &volume.spec.csi {
+        Some(source) if source.driver == engine.process.driver => source,
+        _ => return Verdict::new(Code::Valid, "the volume belongs to another driver"),
+    };
+    if !volume.spec.storage_class_name.is_empty() {
+        return Verdict::new(Code::Valid, "volumes of a class are made by its provisioner and not validated");
+    }
+    match check(volume, source, engine) {
+        Ok(warnings) => Verdict { warnings, ..Verdict::new(Code::Valid, "the volume can be used") },
+        Err(refusal) => refusal.into(),
+    }
+}
+
+/// What is worth a warning, or the first thing that is wrong.
+fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> Result<Vec<String>, Refusal> {
+    let name = &volume.metadata.name;
+    let place = |field: &str| format!("persistentvolume \"{name}\": spec.csi.{field}");
+    let handle = &source.volume_handle;
+    if handle.is_empty() {
+        return Err(Refusal::new(
+            Code::SettingInvalid,
+            place("volumeHandle"),
+            "is empty",
+            "give the volume a handle of its own; its name will do",
+        ));
+    }
+    let twins = engine.lookup.volumes_with_handle(&source.driver, handle);
+    if let Some(other) = twins.iter().find(|other| other.metadata.name != *name) {
+        return Err(Refusal::new(
+            Code::HandleTaken,
+            place("volumeHandle"),
+            format!("\"{handle}\" is the handle of persistentvolume \"{}\"", other.metadata.name),
+            "give each volume a handle of its own",
+        ));
+    }
+    let Some(reference) = &source.node_publish_secret_ref else {
+        return Err(Refusal::new(
+            Code::SecretMissing,
+            place("nodePublishSecretRef"),
+            "is missing",
+            "name the secret that holds the file system's name and credentials",
+        ));
+    };
+    for (field, value) in [("name", &reference.name), ("namespace", &reference.namespace)] {
+        if value.is_empty() {
+            return Err(Refusal::new(
+                Code::SecretMissing,
+                place(&format!("nodePublishSecretRef.{field}")),
+                "is empty",
+                "name the secret that holds the file system's name and credentials, and its namespace",
+            ));
+        }
+    }
+    Ok(match engine.lookup.user_secret(&reference.namespace, &reference.name) {
+        None => vec![format!(
+            "secret \"{}/{}\" does not exist yet; pods that use the volume are refused until it does",
+            reference.namespace, reference.name
+        )],
+        Some(Err(problem)) => vec![format!(
+            "secret \"{}/{}\": {problem}; pods that use the volume are refused until this is corrected",
+            reference.namespace, reference.name
+        )],
+        Some(Ok(_)) => Vec::new(),
+    })
+}

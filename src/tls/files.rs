@@ -1,0 +1,79 @@
+//! PEM files: the certificate somebody else made, and the CA certificate we hand out.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+use super::Identity;
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// Not there, or not ours to read.
+    #[error("{}: cannot be read: {error}", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Not what it should be.
+    #[error("{}: {what}", path.display())]
+    Contents {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong; never the contents.
+        what: String,
+    },
+    /// No place to put it.
+    #[error("{}: cannot be written: {error}", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Reads a certificate chain, leaf first, and a private key from PEM files.
+pub fn read(certificate: &Path, key: &Path) -> Result<Identity, FileProblem> {
+    let contents = |path: &Path, what: String| FileProblem::Contents { path: path.to_owned(), what };
+    let text = bytes(certificate)?;
+    let chain = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| contents(certificate, format!("is no PEM file: {error}")))?;
+    if chain.is_empty() {
+        return Err(contents(certificate, "has no CERTIFICATE section; is it PEM?".to_owned()));
+    }
+    let key_der = PrivateKeyDer::from_pem_slice(&bytes(key)?).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            contents(key, "has no PRIVATE KEY section; encrypted keys cannot be used".to_owned())
+        }
+        error => contents(key, format!("is no PEM file: {error}")),
+    })?;
+    Ok(Identity { chain, key: key_der })
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, FileProblem> {
+    fs::read(path).map_err(|error| FileProblem::Unread { path: path.to_owned(), error })
+}
+
+/// Writes a file that everybody may read, in one step: a reader sees the old contents or the new.
+pub fn publish(path: &Path, contents: &str) -> Result<(), FileProblem> {
+    let unwritten = |error| FileProblem::Unwritten { path: path.to_owned(), error };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = fs::write(&beside, contents)
+        .and_then(|()| fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| {
+        // What is left of a failure helps nobody; the failure itself is what is told.
+        let _ = fs::remove_file(&beside);
+        unwritten(error)
+    })
+}

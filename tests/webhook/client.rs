@@ -1,0 +1,151 @@
+//! An HTTPS client as an API server is one: one CA, keep-alive, HTTP/1.1 unless asked for HTTP/2.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Bytes, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use juicefs_sidecar::tls::provider;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Everything read from the socket so far, encrypted as it came.
+pub(crate) type Tape = Arc<Mutex<Vec<u8>>>;
+
+/// A connection to a webhook server.
+pub(crate) enum Connection {
+    /// Keep-alive, one request after another.
+    Http1(conn::http1::SendRequest<Full<Bytes>>),
+    /// Many at once.
+    Http2(conn::http2::SendRequest<Full<Bytes>>),
+}
+
+/// Who to talk to, and whom to trust.
+#[derive(Clone)]
+pub(crate) struct Server {
+    /// The TLS port.
+    pub(crate) address: SocketAddr,
+    /// The CA's certificate, PEM.
+    pub(crate) ca: String,
+}
+
+impl Server {
+    /// A verified TLS connection that offers these protocols.
+    pub(crate) async fn tls(&self, protocols: &[&[u8]]) -> io::Result<(TlsStream<Taped>, Tape)> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).map_err(io::Error::other)?;
+        roots.add(ca).map_err(io::Error::other)?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let tape = Tape::default();
+        let stream = Taped { stream, tape: Arc::clone(&tape) };
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        Ok((TlsConnector::from(Arc::new(config)).connect(name, stream).await?, tape))
+    }
+
+    /// An HTTP/1.1 connection.
+    pub(crate) async fn http1(&self) -> io::Result<(Connection, Tape)> {
+        let (stream, tape) = self.tls(&[b"http/1.1"]).await?;
+        let (sender, connection) =
+            conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        Ok((Connection::Http1(sender), tape))
+    }
+
+    /// An HTTP/2 connection.
+    pub(crate) async fn http2(&self) -> io::Result<Connection> {
+        let (stream, _) = self.tls(&[b"h2"]).await?;
+        let handshake = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        Ok(Connection::Http2(sender))
+    }
+}
+
+impl Connection {
+    /// Sends one review as an API server does and waits for the whole answer.
+    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Response<Bytes>, hyper::Error> {
+        let uri = match self {
+            Self::Http1(_) => format!("{path}?timeout=10s"),
+            Self::Http2(_) => format!("https://localhost{path}?timeout=10s"),
+        };
+        let request = Request::post(uri)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("user-agent", "kube-apiserver-admission")
+            .body(Full::new(body))
+            .expect("a request");
+        let response = match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+        };
+        let (head, body) = response.into_parts();
+        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+    }
+}
+
+/// A socket that keeps what was read from it.
+pub(crate) struct Taped {
+    stream: TcpStream,
+    tape: Tape,
+}
+
+impl AsyncRead for Taped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let tape = &mut *self.tape.lock().expect("a tape");
+        // Enough for the tests; a load run would keep gigabytes.
+        if tape.len() < 1 << 20 {
+            tape.extend_from_slice(&buffer.filled()[before..]);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Taped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

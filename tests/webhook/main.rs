@@ -1,0 +1,13 @@
+//! The webhook server: its router, its TLS, and the real program.
+
+mod client;
+mod program;
+mod recorded;
+mod router;
+mod wire;
+
+/// Keeps a failing test from waiting for ever.
+async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
+    let limit = std::time::Duration::from_secs(seconds);
+    tokio::time::timeout(limit, future).await.expect("done in time")
+}

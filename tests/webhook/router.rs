@@ -1,0 +1,273 @@
+//! The router alone, without sockets and with a clock that waits for nobody.
+
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::{Request, Response, StatusCode},
+};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use juicefs_sidecar::{
+    admission::{
+        Endpoint,
+        http::{Limits, plain_router, router},
+        state::{App, State},
+    },
+    config::{Config, Process},
+    telemetry::Metrics,
+    volume::{Claim, Lookup, Node, PersistentVolume, SecretError, StorageClass, UserSecret},
+};
+use tower::ServiceExt as _;
+
+use super::recorded::{self, ENDPOINTS, expected, reviews};
+
+const INJECT: &str = "/juicefs/inject-v1-pod?timeout=10s";
+
+fn app(limits: Limits) -> Arc<App> {
+    Arc::new(App::new(recorded::state(), Metrics::new(), limits))
+}
+
+fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(path).header("content-type", "application/json").body(body.into()).unwrap()
+}
+
+async fn call(router: Router, request: Request<Body>) -> (StatusCode, String) {
+    let (head, body) = answered(router, request).await.into_parts();
+    (head.status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn answered(router: Router, request: Request<Body>) -> Response<Bytes> {
+    let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+}
+
+fn small() -> Vec<u8> {
+    reviews().into_iter().find(|(name, _)| name == "pod-no-claims.create.json").unwrap().1
+}
+
+/// A body that sends its chunks, then nothing more and never ends.
+struct Stalling(Vec<Bytes>);
+
+impl HttpBody for Stalling {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.pop().map_or(Poll::Pending, |chunk| Poll::Ready(Some(Ok(Frame::data(chunk)))))
+    }
+}
+
+#[tokio::test]
+async fn every_recorded_review_is_answered_as_the_library_does() {
+    let router = router(&app(Limits::default()));
+    for (name, body) in reviews() {
+        for endpoint in ENDPOINTS {
+            let response = answered(router.clone(), post(endpoint.path(), body.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK, "{name}");
+            assert_eq!(response.headers()["content-type"], "application/json");
+            assert_eq!(response.body(), &expected(&body, endpoint).body, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_413() {
+    let limits = Limits { body: 4096, ..Limits::default() };
+    let (status, text) = call(router(&app(limits)), post(INJECT, vec![b' '; 4097])).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.contains("body exceeds"), "{text}");
+    // One that does not say its size beforehand.
+    let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; 2048]), 3).collect();
+    tokio::time::pause();
+    let (status, _) = call(router(&app(limits)), post(INJECT, Body::new(Stalling(chunks)))).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn the_limit_is_8_mib() {
+    let router = router(&app(Limits::default()));
+    let mut body = small();
+    body.resize(8 << 20, b' ');
+    assert_eq!(call(router.clone(), post(INJECT, body.clone())).await.0, StatusCode::OK);
+    body.push(b' ');
+    assert_eq!(call(router, post(INJECT, body)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn only_json_is_read() {
+    let router = router(&app(Limits::default()));
+    for (media, status) in [
+        (Some("application/json"), StatusCode::OK),
+        (Some("Application/JSON; charset=utf-8"), StatusCode::OK),
+        (Some("text/plain"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (Some("application/jsonx"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (None, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ] {
+        let mut request = Request::post(INJECT).body(Body::from(small())).unwrap();
+        if let Some(media) = media {
+            request.headers_mut().insert("content-type", media.parse().unwrap());
+        }
+        assert_eq!(call(router.clone(), request).await.0, status, "{media:?}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_answered_400_with_the_reason() {
+    let router = router(&app(Limits::default()));
+    let truncated = small().split_at(1000).0.to_vec();
+    for (body, reason) in [
+        (b"".to_vec(), "EOF"),
+        (b"\xff\xfe\x00".to_vec(), "expected value"),
+        (b"{}".to_vec(), "send an AdmissionReview"),
+        (truncated, "EOF while parsing"),
+    ] {
+        let (status, text) = call(router.clone(), post(INJECT, body)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(text.contains(reason), "{text}");
+    }
+    let (status, text) = call(router, post("/juicefs/inject-v1-pod?timeout=soon", small())).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("timeout=10s"), "{text}");
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_named() {
+    let router = router(&app(Limits::default()));
+    let (status, text) = call(router.clone(), post("/inject", small())).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(Endpoint::ALL.iter().all(|endpoint| text.contains(endpoint.path())), "{text}");
+    let response = answered(router, Request::get(INJECT).body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(response.headers()["allow"], "POST");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_is_given_up_before_the_api_server_gives_up() {
+    let started = tokio::time::Instant::now();
+    let router = router(&app(Limits::default()));
+    let body = Body::new(Stalling(vec![Bytes::from_static(b"{")]));
+    let (status, text) = call(router, post("/juicefs/inject-v1-pod?timeout=3s", body)).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    assert!(text.contains("within its timeout"), "{text}");
+    let waited = started.elapsed();
+    assert!(waited > Duration::from_millis(2500) && waited < Duration::from_secs(3), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_handled_now_is_shed() {
+    let app = app(Limits { in_flight: 1, ..Limits::default() });
+    let busy = tokio::spawn(call(router(&app), post(INJECT, Body::new(Stalling(Vec::new())))));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let shed = answered(router(&app), post(INJECT, small())).await;
+    assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(shed.headers()["retry-after"], "1");
+    assert!(String::from_utf8_lossy(shed.body()).contains("try again"));
+    assert_eq!(busy.await.unwrap().0, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(call(router(&app), post(INJECT, small())).await.0, StatusCode::OK);
+    let metrics = app.metrics.render();
+    assert!(metrics.contains("requests_turned_away_total{reason=\"overload\"} 1"), "{metrics}");
+    assert!(metrics.contains("requests_turned_away_total{reason=\"too-slow\"} 1"), "{metrics}");
+    assert!(metrics.contains("in_flight_requests 0"), "{metrics}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_together_are_bounded_too() {
+    let limits = Limits { body: 8 << 20, bodies: 12 << 20, ..Limits::default() };
+    let app = app(limits);
+    // Neither says its size, so 8 MiB are set aside for the first.
+    let first = tokio::spawn(call(router(&app), post(INJECT, Body::new(Stalling(Vec::new())))));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (status, _) = call(router(&app), post(INJECT, Body::new(Stalling(Vec::new())))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let mut sized = post(INJECT, small());
+    sized.headers_mut().insert("content-length", small().len().into());
+    assert_eq!(call(router(&app), sized).await.0, StatusCode::OK);
+    assert_eq!(first.await.unwrap().0, StatusCode::GATEWAY_TIMEOUT);
+}
+
+/// A cluster that cannot be asked.
+struct Panics;
+
+#[expect(clippy::unimplemented, reason = "the test is about panics")]
+impl Lookup for Panics {
+    fn claim(&self, _: &str, _: &str) -> Option<Arc<Claim>> {
+        unimplemented!()
+    }
+    fn volume(&self, _: &str) -> Option<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
+    fn volumes_with_handle(&self, _: &str, _: &str) -> Vec<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
+    fn volume_reserved_for(&self, _: &str, _: &str) -> Option<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
+    fn free_volume_for(&self, _: &Claim, _: &str) -> Option<Arc<PersistentVolume>> {
+        unimplemented!()
+    }
+    fn class(&self, _: &str) -> Option<Arc<StorageClass>> {
+        unimplemented!()
+    }
+    fn default_class(&self) -> Option<Arc<StorageClass>> {
+        unimplemented!()
+    }
+    fn user_secret(&self, _: &str, _: &str) -> Option<Result<Arc<UserSecret>, SecretError>> {
+        unimplemented!()
+    }
+    fn node(&self, _: &str) -> Option<Arc<Node>> {
+        unimplemented!()
+    }
+    fn oldest_kubelet(&self) -> Option<(u32, u32)> {
+        unimplemented!()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_http_error_and_the_next_request_is_answered() {
+    let state = State { lookup: Box::new(Panics), config: Config::default(), process: Process::default() };
+    let app = Arc::new(App::new(state, Metrics::new(), Limits::default()));
+    let volume = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE",
+        "kind":{"group":"","version":"v1","kind":"PersistentVolume"},
+        "object":{"metadata":{"name":"a"},"spec":{"csi":{"driver":"csi.juicefs.com","volumeHandle":"a"}}}}}"#;
+    assert!(catch_unwind(AssertUnwindSafe(|| Panics.oldest_kubelet())).is_err());
+    let (status, text) = call(router(&app), post("/juicefs/validate-pv", volume)).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.contains("the webhook failed on this request"), "{text}");
+    assert!(
+        app.metrics.render().contains("reviews_total{endpoint=\"validate-pv\",code=\"internal-error\"} 1")
+    );
+    assert_eq!(call(router(&app), post(INJECT, small())).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_on_the_plain_port() {
+    let app = app(Limits::default());
+    call(router(&app), post(INJECT, small())).await;
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    assert_eq!(call(plain_router(&app), get("/healthz")).await, (StatusCode::OK, "ok\n".into()));
+    assert_eq!(call(plain_router(&app), get("/readyz")).await.0, StatusCode::OK);
+    let (_, metrics) = call(plain_router(&app), get("/metrics")).await;
+    assert!(metrics.contains("reviews_total{endpoint=\"inject\",code=\"no-juicefs-volume\"} 1"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"));
+
+    app.drain();
+    let (status, text) = call(plain_router(&app), get("/readyz")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("draining"), "{text}");
+    assert_eq!(call(plain_router(&app), get("/healthz")).await.0, StatusCode::OK);
+    let last = answered(router(&app), post(INJECT, small())).await;
+    assert_eq!(last.status(), StatusCode::OK);
+    assert_eq!(last.headers()["connection"], "close");
+}
