@@ -273,8 +273,10 @@ fn every_shell_gets_a_completion_script() {
         assert!(script.stdout.contains("uninject") && script.stdout.contains("kube-version"), "{shell}");
     }
     let directory = Directory::new(&[("completion.bash", &run(&[], &["completion", "bash"]).stdout)]);
-    let script = "source ./completion.bash\nCOMP_WORDS=(juicefs-sidecar un)\nCOMP_CWORD=1\n\
-                  _juicefs-sidecar juicefs-sidecar un juicefs-sidecar\necho \"${COMPREPLY[*]}\"";
+    let script = r#"source ./completion.bash
+        registered=$(complete -p juicefs-sidecar); function=${registered##* -F }; function=${function%% *}
+        COMP_WORDS=(juicefs-sidecar un); COMP_CWORD=1
+        "$function" juicefs-sidecar un juicefs-sidecar; echo "${COMPREPLY[*]}""#;
     let Ok(bash) = Command::new("bash").args(["-c", script]).current_dir(&directory.0).output() else {
         eprintln!("bash is not installed: the script is not tried");
         return;
