@@ -26,12 +26,16 @@ struct Command {
 
 const EXAMPLES: &str = "\
 Start here:
-  juicefs-sidecar inject -f app.yaml -o diff    what would be added to the workloads of a manifest, and why not
-  juicefs-sidecar explain -f app.yaml           where each setting of the client comes from
-  juicefs-sidecar inject --help                 more examples
+  juicefs-sidecar inject -f app.yaml -o diff
+      what would be added to the workloads of a manifest
+  juicefs-sidecar explain -f app.yaml
+      what is decided about each volume, and where each setting comes from
+  juicefs-sidecar inject --help
+      more examples
 
-The manifests have to hold the storage objects too (claim, StorageClass, secret), or --cluster names files that do:
-  kubectl get pvc,pv,storageclass,secret,namespace,node -A -o yaml > cluster.yaml";
+The manifests have to hold the storage objects too (claim, StorageClass,
+secret), or --cluster names files that do:
+  kubectl get pvc,pv,sc,secret,ns,node -A -o yaml > cluster.yaml";
 
 #[derive(Debug, Subcommand)]
 enum Action {

@@ -21,23 +21,27 @@ pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,
 
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+
     #[command(flatten)]
     place: Where,
 
     #[command(flatten)]
     cluster: Cluster,
-
-    /// How to print it
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
-    output: Form,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   juicefs-sidecar explain -f examples/quickstart/
-  juicefs-sidecar explain -f app.yaml --cluster cluster.yaml -o json | jq '.[].volumes[].settings'
+  juicefs-sidecar explain -f app.yaml --cluster cluster.yaml -o json |
+    jq '.[].volumes[].settings'
 
-Exit code: 0 done; 1 a workload would be refused; 2 the input was not understood.";
+Exit code:
+  0  done
+  1  a workload would be refused
+  2  the input was not understood";
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

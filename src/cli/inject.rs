@@ -22,32 +22,39 @@ pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,
 
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+
     #[command(flatten)]
     place: Where,
 
     #[command(flatten)]
     cluster: Cluster,
-
-    /// What to print
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
-    output: Form,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  See what would change, against the storage objects in the same directory:
+  See what would change, the storage objects being in the same directory:
     juicefs-sidecar inject -f examples/quickstart/ -o diff
-  Inject and apply, with the storage objects of the cluster:
-    kubectl get pvc,pv,storageclass,secret,namespace,node -A -o yaml > cluster.yaml
-    juicefs-sidecar inject -f app.yaml --cluster cluster.yaml | kubectl apply -f -
-  In a pipe:
-    kustomize build overlays/production | juicefs-sidecar inject -n team-a --kube-version 1.31 -f - > injected.yaml
 
-Documents that are not changed are printed as they are, byte for byte. Comments in changed ones are lost, save those
-above their first line.
+  Inject and apply, with the storage objects of the cluster (secrets too:
+  keep the file to yourself):
+    kubectl get pvc,pv,sc,secret,ns,node -A -o yaml > cluster.yaml
+    juicefs-sidecar inject -f app.yaml --cluster cluster.yaml |
+      kubectl apply -f -
 
-Exit code: 0 done, also when there was nothing to do; 1 a workload was refused: it is printed as it was, and the
-reason is on the standard error; 2 the input was not understood: nothing is printed.";
+  In a pipe, for nodes of a given version:
+    kustomize build . | juicefs-sidecar inject --kube-version 1.31 -f -
+
+Documents that are not changed are printed as they are, byte for byte.
+Changed ones lose their comments, save those above their first line.
+
+Exit code:
+  0  done, also when there was nothing to do
+  1  a workload was refused: it is printed as it was, the reason is on the
+     standard error
+  2  the input was not understood: nothing is printed";
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -30,8 +30,8 @@ pub(super) struct Files {
 #[derive(Args, Debug)]
 pub(super) struct Cluster {
     /// More manifests that belong to the cluster and are not printed; may be given several times
-    #[arg(long, value_name = "PATH")]
-    pub(super) cluster: Vec<Source>,
+    #[arg(long = "cluster", value_name = "PATH")]
+    around: Vec<Source>,
 
     /// The driver's configuration: its ConfigMap, or the bare config.yaml; wins over a ConfigMap
     /// juicefs-csi-driver-config among the manifests
@@ -103,7 +103,7 @@ impl Cluster {
         namespace: &str,
         output: &mut Output,
     ) -> anyhow::Result<Situation> {
-        let around = files::read(&self.cluster)?;
+        let around = files::read(&self.around)?;
         let (manifests, notices) = Manifests::gather(around.iter().chain(documents), namespace)?;
         for notice in notices {
             output.tell(&notice.to_string());

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 /// Where a subcommand writes.
 #[derive(Debug)]
 pub(super) struct Output {
+    stdout: io::Stdout,
+    stderr: io::Stderr,
     /// Whether the standard output is a terminal whose owner likes colours.
     pub(super) colours: bool,
 }
@@ -16,12 +18,14 @@ impl Output {
     pub(super) fn standard() -> Self {
         let unwanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Self { colours: io::stdout().is_terminal() && !unwanted("NO_COLOR") && !dumb }
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let colours = stdout.is_terminal() && !unwanted("NO_COLOR") && !dumb;
+        Self { stdout, stderr, colours }
     }
 
     /// Writes the result. A reader that has seen enough (`| head`) is none of our business.
     pub(super) fn write(&mut self, result: &[u8]) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = self.stdout.lock();
         match stdout.write_all(result).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("cannot write to the standard output")
@@ -33,6 +37,6 @@ impl Output {
     /// Tells the user something, in one line.
     pub(super) fn tell(&mut self, line: &str) {
         // NB: eprintln panics when nobody listens any more.
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        let _ = writeln!(self.stderr, "{line}");
     }
 }

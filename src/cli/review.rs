@@ -20,8 +20,9 @@ const EXAMPLES: &str = "\
 Example:
   juicefs-sidecar review --cluster cluster.yaml < review.json
 
-Exit code: 0 the answer was printed, whatever it says; 2 the input is no AdmissionReview, or the cluster was not
-understood.";
+Exit code:
+  0  the answer was printed, whatever it says
+  2  the input is no AdmissionReview, or the cluster was not understood";
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {

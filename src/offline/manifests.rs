@@ -110,9 +110,8 @@ impl Manifests {
             ("storage.k8s.io", "StorageClass") => {
                 let class: StorageClass = object.read("")?;
                 let name = class.metadata.name.clone();
-                let is_default =
-                    |key: &&str| class.metadata.annotations.get(*key).is_some_and(|set| set == "true");
-                if DEFAULT_CLASS.iter().any(|key| is_default(&key)) {
+                let annotations = &class.metadata.annotations;
+                if DEFAULT_CLASS.iter().any(|key| annotations.get(*key).is_some_and(|set| set == "true")) {
                     // Of several the API server takes the newest, then the first by name.
                     let rank = (Reverse(created(object)), name.clone());
                     if default_class.as_ref().is_none_or(|best| rank < *best) {
@@ -254,13 +253,11 @@ fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretErro
             let bytes = if encoded {
                 // As the API server does: line breaks are no part of it.
                 let packed: String = text.split(['\r', '\n']).collect();
-                match BASE64.decode(packed) {
-                    Ok(bytes) => bytes,
-                    Err(_) => {
-                        let what = "not base64; encode it, or move it to stringData".to_owned();
-                        return Ok(Err(SecretError { key: key.clone(), what }));
-                    }
-                }
+                let Ok(bytes) = BASE64.decode(packed) else {
+                    let what = "not base64; encode it, or move it to stringData".to_owned();
+                    return Ok(Err(SecretError { key: key.clone(), what }));
+                };
+                bytes
             } else {
                 text.as_bytes().to_vec()
             };
