@@ -9,10 +9,8 @@ use crate::{
     config::{Config, Process},
     inject::Engine,
     offline::{
-        Document, InputError, Manifests, documents,
+        Configuration, Document, Manifests,
         files::{self, Source},
-        manifests::config_text,
-        objects::objects,
         workloads::Scope,
     },
 };
@@ -108,17 +106,17 @@ impl Cluster {
         for notice in notices {
             output.tell(&notice.to_string());
         }
-        let config = match &self.config {
-            Some(file) => read_config(
-                &file.to_string(),
-                &bare_config(&file.to_string(), &files::read_text(file)?)?,
-                output,
-            )?,
-            None => match manifests.config() {
-                Some(text) => read_config(crate::offline::manifests::CONFIG_MAP, text, output)?,
-                None => Config::default(),
-            },
+        let given = match &self.config {
+            Some(file) => Some(Configuration::of_file(&file.to_string(), &files::read_text(file)?)?),
+            None => None,
         };
+        let (config, notices) = match given.as_ref().or(manifests.configuration()) {
+            Some(configuration) => configuration.read()?,
+            None => (Config::default(), Vec::new()),
+        };
+        for notice in notices {
+            output.tell(&notice.to_string());
+        }
         Ok(Situation { manifests, config, process: self.process.process() })
     }
 }
@@ -127,29 +125,6 @@ impl Situation {
     pub(super) fn engine(&self) -> Engine<'_> {
         Engine { lookup: &self.manifests, config: &self.config, process: &self.process }
     }
-}
-
-/// The `config.yaml` in a ConfigMap, or the text itself if it is no ConfigMap.
-fn bare_config(file: &str, text: &str) -> Result<String, InputError> {
-    let Ok(found) = documents::parse(file, text) else {
-        // The parser of the configuration says better what is wrong.
-        return Ok(text.to_owned());
-    };
-    for object in found.iter().flat_map(objects) {
-        if object.kind == "ConfigMap" && object.group().is_empty() {
-            return match config_text(&object) {
-                Some(text) => Ok(text.to_owned()),
-                None => Err(object.error("/data/config.yaml", "is missing")),
-            };
-        }
-    }
-    Ok(text.to_owned())
-}
-
-/// Stands in until the real parser is there.
-#[expect(clippy::unnecessary_wraps, reason = "stands in")]
-fn read_config(_origin: &str, _text: &str, _output: &mut Output) -> anyhow::Result<Config> {
-    Ok(Config::default())
 }
 
 #[cfg(test)]
@@ -164,19 +139,5 @@ mod tests {
         for text in ["", "Team", "a.b", "-a", "a-", "a/b", &"a".repeat(64)] {
             assert!(text.parse::<Namespace>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_configuration_may_be_bare_or_in_its_config_map() {
-        let bare = "enableNativeSidecar: true\n";
-        assert_eq!(bare_config("c.yaml", bare).as_deref(), Ok(bare));
-        let wrapped = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: any}\ndata:\n  config.yaml: |\n    enableNativeSidecar: true\n";
-        assert_eq!(bare_config("c.yaml", wrapped).as_deref(), Ok(bare));
-        let error = bare_config(
-            "c.yaml",
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: any}\ndata: {other: x}\n",
-        );
-        let error = error.expect_err("no such key").to_string();
-        assert_eq!(error, "c.yaml:4: document 1: ConfigMap/any: data.[config.yaml]: is missing");
     }
 }

@@ -9,7 +9,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
-use super::{Document, InputError, Notice, Object, objects::escape, objects::objects};
+use super::{
+    Document, InputError, Notice, Object,
+    configuration::{CONFIG_MAP, Configuration},
+    objects::{escape, objects},
+};
 use crate::{
     config::match_labels,
     inject::Family,
@@ -19,10 +23,6 @@ use crate::{
     },
 };
 
-/// Name of the ConfigMap that is taken for the driver's when it is among the manifests.
-pub const CONFIG_MAP: &str = "juicefs-csi-driver-config";
-/// The key of that ConfigMap.
-pub const CONFIG_KEY: &str = "config.yaml";
 /// Label of a namespace whose pods get their clients.
 const ENABLE: &str = "juicefs.com/enable-injection";
 /// Label of a namespace whose pods run on serverless Kubernetes.
@@ -43,7 +43,7 @@ pub struct Manifests {
     default_class: Option<Arc<StorageClass>>,
     nodes: HashMap<String, Arc<Node>>,
     namespaces: HashMap<String, Map>,
-    config: Option<String>,
+    configuration: Option<Configuration>,
 }
 
 /// By namespace, then by name.
@@ -128,18 +128,17 @@ impl Manifests {
                 let metadata: Metadata = object.read("/metadata")?;
                 self.namespaces.insert(metadata.name, metadata.labels);
             }
-            ("", "ConfigMap") if object.name() == CONFIG_MAP => match config_text(object) {
-                Some(text) => self.config = Some(text.to_owned()),
-                None => return Ok(false),
-            },
+            ("", "ConfigMap") if object.name() == CONFIG_MAP => {
+                self.configuration = Some(Configuration::of_object(object)?);
+            }
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// The `config.yaml` of the ConfigMap `juicefs-csi-driver-config`, if it is among the manifests.
-    pub fn config(&self) -> Option<&str> {
-        self.config.as_deref()
+    /// The configuration, if the ConfigMap `juicefs-csi-driver-config` is among the manifests.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.configuration.as_ref()
     }
 
     /// Whether pods of the namespace are to be injected, and how: `None` if the namespace is not among the
@@ -210,11 +209,6 @@ fn is_free_for(volume: &PersistentVolume, claim: &Claim, driver: &str) -> bool {
         })
 }
 
-/// `config.yaml` of a ConfigMap.
-pub fn config_text<'a>(object: &Object<'a>) -> Option<&'a str> {
-    object.value.get("data")?.get(CONFIG_KEY)?.as_str()
-}
-
 /// Major and minor of `v1.36.2`, `1.29`, `v1.28.3-eks-1234`, `v1.30+`.
 pub fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
@@ -264,13 +258,7 @@ fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretErro
             contents.insert(key.clone(), bytes);
         }
     }
-    Ok(parse_secret(&contents))
-}
-
-/// Stands in until the real parser is there.
-fn parse_secret(contents: &BTreeMap<String, Vec<u8>>) -> Result<Arc<UserSecret>, SecretError> {
-    let _ = contents;
-    Ok(Arc::new(UserSecret::default()))
+    Ok(UserSecret::parse(&contents).map(Arc::new))
 }
 
 #[cfg(test)]
