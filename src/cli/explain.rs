@@ -65,10 +65,11 @@ impl Arguments {
         let documents = files::read(&self.files.filename)?;
         let scope = self.place.scope();
         let situation = self.cluster.situation(&documents, &scope.namespace, output)?;
+        let engine = situation.engine(true);
         let mut explained = Vec::new();
         let mut code = 0;
         for workload in documents.iter().flat_map(workloads) {
-            let decision = workload.decide(&situation.engine(), &situation.manifests, &scope)?;
+            let decision = workload.decide(&engine, &situation.manifests, &scope)?;
             code = code.max(decision.code.kind().exit_code());
             let (place, title) = (workload.object.place(), workload.object.title(&scope.namespace));
             explained.push(Explained { place, title, decision });

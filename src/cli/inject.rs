@@ -86,7 +86,7 @@ impl Arguments {
         let documents = files::read(&self.files.filename)?;
         let scope = self.place.scope();
         let situation = self.cluster.situation(&documents, &scope.namespace, output)?;
-        let engine = situation.engine();
+        let engine = situation.engine(false);
         let mut changes = Changes::new(&documents);
         let mut code = 0;
         for (index, document) in documents.iter().enumerate() {

@@ -122,8 +122,9 @@ impl Cluster {
 }
 
 impl Situation {
-    pub(super) fn engine(&self) -> Engine<'_> {
-        Engine { lookup: &self.manifests, config: &self.config, process: &self.process }
+    /// The engine over the situation; `explain` has it collect where each setting came from.
+    pub(super) fn engine(&self, explain: bool) -> Engine<'_> {
+        Engine { lookup: &self.manifests, config: &self.config, process: &self.process, explain }
     }
 }
 

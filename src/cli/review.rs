@@ -27,7 +27,7 @@ Exit code:
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
         let situation = self.cluster.situation(&[], "default", output)?;
-        let _ = (situation.engine(), self.serverless);
+        let _ = (situation.engine(false), self.serverless);
         anyhow::bail!("not there yet")
     }
 }

@@ -76,7 +76,20 @@ impl Manifests {
         }
         manifests.default_class =
             default_class.and_then(|(_, name)| manifests.classes.get(&name).map(Arc::clone));
+        manifests.reserve();
         Ok((manifests, notices))
+    }
+
+    /// Notes which claims volumes are reserved for; of several the first by name, as ever the same.
+    fn reserve(&mut self) {
+        let mut volumes: Vec<_> = self.volumes.values().collect();
+        volumes.sort_by(|one, other| other.metadata.name.cmp(&one.metadata.name));
+        for volume in volumes {
+            if let Some(claim) = &volume.spec.claim_ref {
+                let claims = self.reserved.entry(claim.namespace.clone()).or_default();
+                claims.insert(claim.name.clone(), Arc::clone(volume));
+            }
+        }
     }
 
     /// Keeps an object; `false` if its kind does not matter here.
@@ -100,12 +113,8 @@ impl Manifests {
                 self.secrets.entry(namespace).or_default().insert(name, user_secret(object)?);
             }
             ("", "PersistentVolume") => {
-                let volume: Arc<PersistentVolume> = Arc::new(object.read("")?);
-                if let Some(claim) = &volume.spec.claim_ref {
-                    let claims = self.reserved.entry(claim.namespace.clone()).or_default();
-                    claims.insert(claim.name.clone(), Arc::clone(&volume));
-                }
-                self.volumes.insert(volume.metadata.name.clone(), volume);
+                let volume: PersistentVolume = object.read("")?;
+                self.volumes.insert(volume.metadata.name.clone(), Arc::new(volume));
             }
             ("storage.k8s.io", "StorageClass") => {
                 let class: StorageClass = object.read("")?;
