@@ -1,2 +1,7 @@
 //! The `juicefs-sidecar` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    juicefs_sidecar::cli::run()
+}

@@ -5,6 +5,7 @@
 //! writes. Only [`files`] does I/O.
 
 pub mod changes;
+pub mod configuration;
 pub mod documents;
 pub mod files;
 mod locate;
@@ -16,6 +17,7 @@ pub mod workloads;
 use std::{fmt, sync::Arc};
 
 pub use changes::Changes;
+pub use configuration::Configuration;
 pub use documents::Document;
 pub use manifests::Manifests;
 pub use objects::Object;

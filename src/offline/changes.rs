@@ -11,7 +11,7 @@ pub struct Changes<'a> {
     documents: &'a [Document],
     /// As many as documents: the new contents of those that changed.
     contents: Vec<Option<Value>>,
-    changes: Vec<Change>,
+    made: Vec<Change>,
 }
 
 /// One changed workload.
@@ -36,7 +36,7 @@ pub struct Change {
 impl<'a> Changes<'a> {
     /// No changes so far.
     pub fn new(documents: &'a [Document]) -> Self {
-        Self { documents, contents: vec![None; documents.len()], changes: Vec::new() }
+        Self { documents, contents: vec![None; documents.len()], made: Vec::new() }
     }
 
     /// Applies operations on a workload's pod to the document it is in, `index` counting from 0.
@@ -60,7 +60,7 @@ impl<'a> Changes<'a> {
         if after == *object.value {
             return Ok(());
         }
-        self.changes.push(Change {
+        self.made.push(Change {
             file: document.place.file.to_string(),
             kind: object.kind.to_string(),
             namespace: namespace.to_owned(),
@@ -75,7 +75,7 @@ impl<'a> Changes<'a> {
 
     /// The changed workloads in the order of the documents.
     pub fn changes(&self) -> &[Change] {
-        &self.changes
+        &self.made
     }
 
     /// Every document, with its new contents if it changed.
@@ -128,10 +128,10 @@ mod tests {
             let mut text = head.to_owned();
             let mut indent = 0;
             for key in path.split('/').skip(1) {
-                text.push_str(&format!("{:indent$}{key}:\n", ""));
+                text.extend([&" ".repeat(indent), key, ":\n"]);
                 indent += 2;
             }
-            text.push_str(&format!("{:indent$}spec: {{containers: [{{name: a}}]}}\n", ""));
+            text.extend([&" ".repeat(indent), "spec: {containers: [{name: a}]}\n"]);
             let documents = documents::parse("x.yaml", &text).expect("readable");
             let workloads = workloads::workloads(documents.first().expect("one"));
             let workload = workloads.first().expect(&text);

@@ -112,18 +112,16 @@ fn yaml_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
     for piece in split(text) {
         let line = start + lines_before_contents(piece);
         let place = Place { file: Arc::clone(file), number, start, line };
-        let document = match json_piece(piece) {
-            Some(value) => Document { place, text: piece.to_owned(), format: Format::Json, value },
-            None => {
-                let value = serde_saphyr::from_str_with_options(piece, options())
-                    .map_err(|error| yaml_error(&place, &error))?;
-                Document { place, text: piece.to_owned(), format: Format::Yaml, value }
-            }
+        let (format, value) = if let Some(value) = json_piece(piece) {
+            (Format::Json, value)
+        } else {
+            let value = serde_saphyr::from_str_with_options(piece, options());
+            (Format::Yaml, value.map_err(|error| yaml_error(&place, &error))?)
         };
-        if !document.value.is_null() {
+        if !value.is_null() {
             number += 1;
         }
-        documents.push(document);
+        documents.push(Document { place, text: piece.to_owned(), format, value });
         start += piece.matches('\n').count();
     }
     Ok(documents)

@@ -75,7 +75,7 @@ pub fn read_text(source: &Source) -> Result<String, InputError> {
     .map_err(|error| unread(source, &error))?;
     String::from_utf8(bytes).map_err(|error| {
         let (valid, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = valid.split(|&byte| byte == b'\n').count();
         let file: Arc<str> = source.to_string().into();
         let what = "not UTF-8 text".to_owned();
         InputError { file, line: Some(line), document: 0, object: String::new(), field: String::new(), what }

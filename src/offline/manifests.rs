@@ -9,7 +9,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
-use super::{Document, InputError, Notice, Object, objects::escape, objects::objects};
+use super::{
+    Document, InputError, Notice, Object,
+    configuration::{CONFIG_MAP, Configuration},
+    objects::{escape, objects},
+};
 use crate::{
     config::match_labels,
     inject::Family,
@@ -19,10 +23,6 @@ use crate::{
     },
 };
 
-/// Name of the ConfigMap that is taken for the driver's when it is among the manifests.
-pub const CONFIG_MAP: &str = "juicefs-csi-driver-config";
-/// The key of that ConfigMap.
-pub const CONFIG_KEY: &str = "config.yaml";
 /// Label of a namespace whose pods get their clients.
 const ENABLE: &str = "juicefs.com/enable-injection";
 /// Label of a namespace whose pods run on serverless Kubernetes.
@@ -43,7 +43,7 @@ pub struct Manifests {
     default_class: Option<Arc<StorageClass>>,
     nodes: HashMap<String, Arc<Node>>,
     namespaces: HashMap<String, Map>,
-    config: Option<String>,
+    configuration: Option<Configuration>,
 }
 
 /// By namespace, then by name.
@@ -76,7 +76,20 @@ impl Manifests {
         }
         manifests.default_class =
             default_class.and_then(|(_, name)| manifests.classes.get(&name).map(Arc::clone));
+        manifests.reserve();
         Ok((manifests, notices))
+    }
+
+    /// Notes which claims volumes are reserved for; of several the first by name, as ever the same.
+    fn reserve(&mut self) {
+        let mut volumes: Vec<_> = self.volumes.values().collect();
+        volumes.sort_by(|one, other| other.metadata.name.cmp(&one.metadata.name));
+        for volume in volumes {
+            if let Some(claim) = &volume.spec.claim_ref {
+                let claims = self.reserved.entry(claim.namespace.clone()).or_default();
+                claims.insert(claim.name.clone(), Arc::clone(volume));
+            }
+        }
     }
 
     /// Keeps an object; `false` if its kind does not matter here.
@@ -100,19 +113,14 @@ impl Manifests {
                 self.secrets.entry(namespace).or_default().insert(name, user_secret(object)?);
             }
             ("", "PersistentVolume") => {
-                let volume: Arc<PersistentVolume> = Arc::new(object.read("")?);
-                if let Some(claim) = &volume.spec.claim_ref {
-                    let claims = self.reserved.entry(claim.namespace.clone()).or_default();
-                    claims.insert(claim.name.clone(), Arc::clone(&volume));
-                }
-                self.volumes.insert(volume.metadata.name.clone(), volume);
+                let volume: PersistentVolume = object.read("")?;
+                self.volumes.insert(volume.metadata.name.clone(), Arc::new(volume));
             }
             ("storage.k8s.io", "StorageClass") => {
                 let class: StorageClass = object.read("")?;
                 let name = class.metadata.name.clone();
-                let is_default =
-                    |key: &&str| class.metadata.annotations.get(*key).is_some_and(|set| set == "true");
-                if DEFAULT_CLASS.iter().any(|key| is_default(&key)) {
+                let annotations = &class.metadata.annotations;
+                if DEFAULT_CLASS.iter().any(|key| annotations.get(*key).is_some_and(|set| set == "true")) {
                     // Of several the API server takes the newest, then the first by name.
                     let rank = (Reverse(created(object)), name.clone());
                     if default_class.as_ref().is_none_or(|best| rank < *best) {
@@ -129,18 +137,17 @@ impl Manifests {
                 let metadata: Metadata = object.read("/metadata")?;
                 self.namespaces.insert(metadata.name, metadata.labels);
             }
-            ("", "ConfigMap") if object.name() == CONFIG_MAP => match config_text(object) {
-                Some(text) => self.config = Some(text.to_owned()),
-                None => return Ok(false),
-            },
+            ("", "ConfigMap") if object.name() == CONFIG_MAP => {
+                self.configuration = Some(Configuration::of_object(object)?);
+            }
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// The `config.yaml` of the ConfigMap `juicefs-csi-driver-config`, if it is among the manifests.
-    pub fn config(&self) -> Option<&str> {
-        self.config.as_deref()
+    /// The configuration, if the ConfigMap `juicefs-csi-driver-config` is among the manifests.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.configuration.as_ref()
     }
 
     /// Whether pods of the namespace are to be injected, and how: `None` if the namespace is not among the
@@ -220,11 +227,6 @@ fn is_free_for(volume: &PersistentVolume, claim: &Claim, driver: &str) -> bool {
         })
 }
 
-/// `config.yaml` of a ConfigMap.
-pub fn config_text<'a>(object: &Object<'a>) -> Option<&'a str> {
-    object.value.get("data")?.get(CONFIG_KEY)?.as_str()
-}
-
 /// Major and minor of `v1.36.2`, `1.29`, `v1.28.3-eks-1234`, `v1.30+`.
 pub fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
@@ -263,26 +265,18 @@ fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretErro
             let bytes = if encoded {
                 // As the API server does: line breaks are no part of it.
                 let packed: String = text.split(['\r', '\n']).collect();
-                match BASE64.decode(packed) {
-                    Ok(bytes) => bytes,
-                    Err(_) => {
-                        let what = "not base64; encode it, or move it to stringData".to_owned();
-                        return Ok(Err(SecretError { key: key.clone(), what }));
-                    }
-                }
+                let Ok(bytes) = BASE64.decode(packed) else {
+                    let what = "not base64; encode it, or move it to stringData".to_owned();
+                    return Ok(Err(SecretError { key: key.clone(), what }));
+                };
+                bytes
             } else {
                 text.as_bytes().to_vec()
             };
             contents.insert(key.clone(), bytes);
         }
     }
-    Ok(parse_secret(&contents))
-}
-
-/// Stands in until the real parser is there.
-fn parse_secret(contents: &BTreeMap<String, Vec<u8>>) -> Result<Arc<UserSecret>, SecretError> {
-    let _ = contents;
-    Ok(Arc::new(UserSecret::default()))
+    Ok(UserSecret::parse(&contents).map(Arc::new))
 }
 
 #[cfg(test)]

@@ -153,15 +153,13 @@ impl fmt::Display for Object<'_> {
 }
 
 fn pointer(path: &Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", escape(key)),
+            Segment::Enum { .. } | Segment::Unknown => String::new(),
+        })
+        .collect()
 }
 
 /// One token of a JSON pointer (RFC 6901).
@@ -173,16 +171,13 @@ pub fn escape(token: &str) -> String {
 fn dotted(pointer: &str) -> String {
     let mut path = String::new();
     for token in pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")) {
-        if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit()) {
-            path.push_str(&format!("[{token}]"));
-        } else if token.contains(['.', '/']) {
-            path.push_str(&format!("[{token}]"));
-        } else {
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(&token);
-        }
+        let index = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit());
+        let (before, after) = match index || token.contains(['.', '/']) {
+            true => ("[", "]"),
+            false if path.is_empty() => ("", ""),
+            false => (".", ""),
+        };
+        path.extend([before, &token, after]);
     }
     path
 }

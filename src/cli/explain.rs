@@ -1,0 +1,159 @@
+//! `juicefs-sidecar explain`: what is decided about each workload and volume, and why.
+
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{
+    input::{Cluster, Files, Where},
+    output::Output,
+};
+use crate::{
+    inject::{Decision, VolumeReport},
+    offline::{files, render, workloads::workloads},
+};
+
+/// `explain`
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    files: Files,
+
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+
+    #[command(flatten)]
+    place: Where,
+
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  juicefs-sidecar explain -f examples/quickstart/
+  juicefs-sidecar explain -f app.yaml --cluster cluster.yaml -o json |
+    jq '.[].volumes[].settings'
+
+Exit code:
+  0  done
+  1  a workload would be refused
+  2  the input was not understood";
+
+/// What `-o` chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// A decision and the workload it is about.
+struct Explained {
+    place: String,
+    title: String,
+    decision: Decision,
+}
+
+impl Arguments {
+    pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
+        let documents = files::read(&self.files.filename)?;
+        let scope = self.place.scope();
+        let situation = self.cluster.situation(&documents, &scope.namespace, output)?;
+        let engine = situation.engine(true);
+        let mut explained = Vec::new();
+        let mut code = 0;
+        for workload in documents.iter().flat_map(workloads) {
+            let decision = workload.decide(&engine, &situation.manifests, &scope)?;
+            code = code.max(decision.code.kind().exit_code());
+            let (place, title) = (workload.object.place(), workload.object.title(&scope.namespace));
+            explained.push(Explained { place, title, decision });
+        }
+        let text = match self.output {
+            Form::Text => explained.iter().map(text).collect::<Vec<_>>().join("\n"),
+            Form::Json => render::json(&explained.iter().map(value).collect()),
+        };
+        output.write(text.as_bytes())?;
+        if explained.is_empty() {
+            output.tell("no workload among the manifests");
+        }
+        Ok(code)
+    }
+}
+
+fn text(Explained { place, title, decision }: &Explained) -> String {
+    let mut text = format!("{title} ({place}): {}\n", decision.code);
+    let mut line = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    if !decision.message.is_empty() {
+        line(&format!("  {}", decision.message));
+    }
+    for warning in &decision.warnings {
+        line(&format!("  warning: {warning}"));
+    }
+    for volume in &decision.volumes {
+        line("");
+        for row in volume_lines(volume) {
+            line(&row);
+        }
+    }
+    text
+}
+
+fn volume_lines(volume: &VolumeReport) -> Vec<String> {
+    let behind = if volume.volume.is_empty() { String::new() } else { format!(", volume {}", volume.volume) };
+    let native = if volume.native { "native sidecar" } else { "ordinary container" };
+    let mut lines = vec![
+        format!("  {}: claim {}{behind}", volume.pod_volumes.join(", "), volume.claim),
+        format!("    container {}, {native}, {} profile", volume.container, volume.profile),
+    ];
+    let rows: Vec<[String; 3]> = std::iter::once(["SETTING", "VALUE", "SOURCE"].map(str::to_owned))
+        .chain(volume.settings.iter().map(|setting| {
+            [setting.setting.to_owned(), setting.value.replace('\n', "\\n"), setting.source.to_string()]
+        }))
+        .collect();
+    if rows.len() < 2 {
+        return lines;
+    }
+    let width =
+        |column: fn(&[String; 3]) -> &String| rows.iter().map(|row| column(row).chars().count()).max();
+    let first = width(|[setting, _, _]| setting).unwrap_or_default();
+    // One long value shall not push every source out of sight.
+    let second = width(|[_, value, _]| value).unwrap_or_default().min(40);
+    for [setting, value, source] in &rows {
+        let mut row = String::new();
+        let _ = write!(row, "    {setting:first$}  {value:second$}  {source}");
+        lines.push(row);
+    }
+    lines
+}
+
+fn value(Explained { place, title, decision }: &Explained) -> Value {
+    let volumes: Vec<Value> = decision
+        .volumes
+        .iter()
+        .map(|volume| {
+            let settings: Vec<Value> = volume
+                .settings
+                .iter()
+                .map(|one| json!({"setting": one.setting, "value": one.value, "source": one.source.to_string()}))
+                .collect();
+            json!({
+                "podVolumes": volume.pod_volumes, "claim": volume.claim, "volume": volume.volume,
+                "container": volume.container, "profile": volume.profile, "native": volume.native,
+                "settings": settings,
+            })
+        })
+        .collect();
+    json!({
+        "workload": title, "place": place, "code": decision.code.as_str(), "message": decision.message,
+        "warnings": decision.warnings, "volumes": volumes,
+    })
+}

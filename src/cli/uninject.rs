@@ -1,0 +1,65 @@
+//! `juicefs-sidecar uninject`: takes away what `inject` or the webhook put in.
+
+use clap::Args;
+
+use super::{
+    inject::{Form, Told},
+    input::Files,
+    output::Output,
+};
+use crate::{
+    inject,
+    offline::{changes::Changes, files, workloads::workloads},
+    outcome::{Code, Kind},
+};
+
+/// `uninject`
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    files: Files,
+
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Form,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  juicefs-sidecar uninject -f injected.yaml > app.yaml
+  kubectl get deployment web -o yaml | juicefs-sidecar uninject -f - -o diff
+
+What was added is known by the annotation sidecar.juicefs.com/status; workloads without it are left alone.";
+
+impl Arguments {
+    pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
+        let documents = files::read(&self.files.filename)?;
+        let mut changes = Changes::new(&documents);
+        let mut code = 0;
+        for (index, document) in documents.iter().enumerate() {
+            for workload in workloads(document) {
+                let mut told = Told { workload: &workload, namespace: "", output };
+                match inject::uninject(workload.pod) {
+                    Ok(None) => {}
+                    Ok(Some(patch)) => {
+                        if let Err(error) =
+                            changes.apply(index, &workload, workload.object.namespace(), &patch)
+                        {
+                            code = code.max(Kind::Failure.exit_code());
+                            told.refuse(Code::Internal, &format!("the patch does not apply: {error}"));
+                        }
+                    }
+                    Err(refusal) => {
+                        code = code.max(refusal.code.kind().exit_code());
+                        told.refuse(refusal.code, &refusal.to_string());
+                    }
+                }
+            }
+        }
+        if code < Kind::Unreadable.exit_code() {
+            output.write(self.output.render(&changes, output.colours).as_bytes())?;
+        }
+        Ok(code)
+    }
+}

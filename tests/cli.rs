@@ -1,0 +1,314 @@
+//! The real binary on small inputs.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::Value;
+
+/// A directory of its own for each test, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(files: &[(&str, &str)]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("juicefs-sidecar-cli-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        for (name, text) in files {
+            let file = path.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
+    command.args(arguments).current_dir(directory);
+    for name in
+        ["DRIVER_NAME", "JUICEFS_MOUNT_IMAGE", "JUICEFS_CE_MOUNT_IMAGE", "JUICEFS_EE_MOUNT_IMAGE", "NO_COLOR"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(files: &[(&str, &str)], arguments: &[&str]) -> Ran {
+    run_with(files, arguments, "")
+}
+
+fn run_with(files: &[(&str, &str)], arguments: &[&str], stdin: &str) -> Ran {
+    let directory = Directory::new(files);
+    let mut child = command(&directory.0, arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read it may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    Ran::from(child.wait_with_output().unwrap())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+fn ran(code: i32, stdout: &str, stderr: &str) -> Ran {
+    Ran { code: Some(code), stdout: stdout.to_owned(), stderr: stderr.to_owned() }
+}
+
+/// Comments, odd spacing, flow style, an octal mode, a Windows line end, no line end: none of our business.
+const UNTOUCHED: &str = "# licence\n---\napiVersion: v1   # the core\nkind: Pod\nmetadata: {name: a, labels: {x: \"on\"}}\n\
+    spec:\n   containers:\n      - {name: c,   image: i}\n---\n# only a comment\n---\nkind: Other\r\nmode: 0644\n...\n---\n\
+    {\"apiVersion\": \"v1\", \"kind\": \"List\",\n  \"items\": []}\n---\nreplicaCount: 1";
+
+#[test]
+fn what_has_no_juicefs_volume_is_printed_byte_for_byte() {
+    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml"]), ran(0, UNTOUCHED, ""));
+    assert_eq!(run_with(&[], &["inject", "-f", "-"], UNTOUCHED), ran(0, UNTOUCHED, ""));
+    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["uninject", "-f", "a.yaml"]), ran(0, UNTOUCHED, ""));
+    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml", "-o", "diff"]), ran(0, "", ""));
+    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml", "-o", "patch"]), ran(0, "[]\n", ""));
+}
+
+#[test]
+fn directories_are_read_in_order_without_hidden_files_and_directories_below() {
+    let files = [
+        ("in/b.yml", "b: 2\n"),
+        ("in/a.yaml", "a: 1\n"),
+        ("in/c.json", "{\"c\": 3}\n"),
+        ("in/notes.txt", "not: [yaml"),
+        ("in/.hidden.yaml", "not: [yaml"),
+        ("in/below/d.yaml", "not: [yaml"),
+    ];
+    assert_eq!(run(&files, &["inject", "-f", "in"]), ran(0, "a: 1\n---\nb: 2\n---\n{\"c\": 3}\n", ""));
+    assert_eq!(
+        run(&files, &["inject", "-f", "in/c.json", "in/a.yaml"]).stdout,
+        "---\n{\"c\": 3}\n---\na: 1\n"
+    );
+    let empty = run(&files, &["inject", "-f", "in/below/.."]);
+    assert_eq!(empty.code, Some(0));
+    let none = run(&[("in/notes.txt", "")], &["inject", "-f", "in"]);
+    assert_eq!(
+        none,
+        ran(2, "", "error: in: cannot be read: no .yaml, .yml or .json file in this directory\n")
+    );
+}
+
+#[test]
+fn json_output_is_one_document_after_another() {
+    let result = run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml", "-o", "json"]);
+    let values: Vec<Value> =
+        serde_json::Deserializer::from_str(&result.stdout).into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(values.len(), 4);
+    assert_eq!(values[0]["metadata"]["labels"]["x"], "on");
+    assert_eq!(values[1]["mode"], 420);
+}
+
+#[test]
+fn input_that_is_not_understood_is_named_and_nothing_is_printed() {
+    for (text, complaint) in [
+        ("a: 1\n---\nb: {{ .Values.b }}\n", "a.yaml:3: document 2: not YAML: "),
+        ("a: 1\na: 2\n", "a.yaml:2: document 1: not YAML: duplicate mapping key: a\n"),
+        (
+            "a: 1\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n  template:\n    spec:\n      \
+             containers:\n      - name: 7\n",
+            "a.yaml:11: document 2: Deployment/web: spec.template.spec.containers[0].name: invalid type: integer `7`, \
+             expected a string; write it in quotes\n",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: PersistentVolumeClaim\n  metadata:\n    \
+             name: site\n    namespace: web\n  spec:\n    accessModes: ReadWriteMany\n",
+            "a.yaml:10: document 1: PersistentVolumeClaim/web/site: spec.accessModes: invalid type: string \
+             \"ReadWriteMany\", expected a sequence\n",
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\nstringData:\n  metaurl: 5\n",
+            "a.yaml:6: document 1: Secret/s: stringData.metaurl: not a text; write it in quotes\n",
+        ),
+    ] {
+        for subcommand in ["inject", "explain"] {
+            let result = run(&[("a.yaml", text)], &[subcommand, "-f", "a.yaml"]);
+            assert_eq!((result.code, &*result.stdout), (Some(2), ""), "{text}");
+            assert!(result.stderr.starts_with(&format!("error: {complaint}")), "{}", result.stderr);
+        }
+    }
+    let missing = run(&[], &["inject", "-f", "missing.yaml"]);
+    assert_eq!((missing.code, &*missing.stdout), (Some(2), ""));
+    assert!(missing.stderr.starts_with("error: missing.yaml: cannot be read: "), "{}", missing.stderr);
+    let latin = Directory::new(&[]);
+    std::fs::write(latin.0.join("latin.yaml"), b"a: 1\nb: \xe9\n").unwrap();
+    let result = Ran::from(command(&latin.0, &["inject", "-f", "latin.yaml"]).output().unwrap());
+    assert_eq!(result, ran(2, "", "error: latin.yaml:2: not UTF-8 text\n"));
+}
+
+#[test]
+fn options_are_checked_before_anything_is_read() {
+    for arguments in [
+        &["inject"][..],
+        &["inject", "-f", "missing", "-n", "Not_A_Name"],
+        &["inject", "-f", "missing", "--kube-version", "latest"],
+        &["inject", "-f", "missing", "-o", "xml"],
+        &["explain", "-f", "missing", "-o", "yaml"],
+        &["completion", "csh"],
+        &["unknown"],
+        &[],
+    ] {
+        let result = run(&[], arguments);
+        assert_eq!((result.code, &*result.stdout), (Some(2), ""), "{arguments:?}");
+        assert!(!result.stderr.contains("cannot be read"), "{arguments:?}: {}", result.stderr);
+    }
+}
+
+fn namespace(labels: &str) -> String {
+    format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: web, labels: {{{labels}}}}}\n")
+}
+
+const POD: &str =
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: web}\nspec: {containers: [{name: c}]}\n";
+
+#[test]
+fn workloads_of_a_namespace_that_is_not_labelled_are_left_alone_with_a_warning() {
+    let text = namespace("") + POD;
+    assert_eq!(
+        run(&[("a.yaml", &text)], &["inject", "-f", "a.yaml"]),
+        ran(
+            0,
+            &text,
+            "a.yaml:6 Pod/web/a: warning: namespace \"web\" is not labelled juicefs.com/enable-injection=true: left alone\n"
+        )
+    );
+    let labelled = namespace("juicefs.com/enable-injection: \"true\"");
+    for cluster in [&labelled, ""] {
+        let files = [("a.yaml", POD), ("cluster.yaml", cluster)];
+        assert_eq!(run(&files, &["inject", "-f", "a.yaml", "--cluster", "cluster.yaml"]), ran(0, POD, ""));
+    }
+}
+
+const CLAIM_TEMPLATE: &str = "\
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: fast
+  annotations: {storageclass.kubernetes.io/is-default-class: \"true\"}
+provisioner: csi.juicefs.com
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  template: {spec: {containers: [{name: c}]}}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {}
+---
+kind: Other
+";
+
+#[test]
+fn a_stateful_set_with_juicefs_claim_templates_is_refused_and_the_others_printed() {
+    let refusal = "a.yaml:9 StatefulSet/default/db: refused (claim-unusable): statefulset \"db\": \
+                   spec.volumeClaimTemplates[0]: claim template \"data\" is of the JuiceFS class \"fast\", and each pod \
+                   gets a claim of its own; apply it as it is: the webhook injects each pod when it is created\n";
+    let files = [("a.yaml", CLAIM_TEMPLATE)];
+    assert_eq!(run(&files, &["inject", "-f", "a.yaml"]), ran(1, CLAIM_TEMPLATE, refusal));
+    let explained = run(&files, &["explain", "-f", "a.yaml", "-o", "json"]);
+    assert_eq!((explained.code, &*explained.stderr), (Some(1), ""));
+    let value: Value = serde_json::from_str(&explained.stdout).unwrap();
+    assert_eq!(value[0]["code"], "claim-unusable");
+    assert_eq!(value[0]["workload"], "StatefulSet/default/db");
+    let other = run(&files, &["inject", "-f", "a.yaml", "--driver-name", "csi.example.com"]);
+    assert_eq!(other, ran(0, CLAIM_TEMPLATE, ""));
+    let disabled = CLAIM_TEMPLATE.replace(
+        "template: {",
+        "template: {metadata: {labels: {disable.sidecar.juicefs.com/inject: \"true\"}}, ",
+    );
+    assert_eq!(run(&[("a.yaml", &disabled)], &["inject", "-f", "a.yaml"]), ran(0, &disabled, ""));
+}
+
+#[test]
+fn help_shows_examples_and_the_version_is_told() {
+    let help = run(&[], &["inject", "--help"]);
+    assert_eq!((help.code, &*help.stderr), (Some(0), ""));
+    assert!(
+        help.stdout.contains("juicefs-sidecar inject -f examples/quickstart/ -o diff"),
+        "{}",
+        help.stdout
+    );
+    assert!(!help.stdout.contains('\u{1b}'), "colours in a pipe");
+    assert_eq!(
+        run(&[], &["--version"]),
+        ran(0, concat!("juicefs-sidecar ", env!("CARGO_PKG_VERSION"), "\n"), "")
+    );
+}
+
+#[test]
+fn every_shell_gets_a_completion_script() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = run(&[], &["completion", shell]);
+        assert_eq!((script.code, &*script.stderr), (Some(0), ""), "{shell}");
+        assert!(script.stdout.contains("uninject") && script.stdout.contains("kube-version"), "{shell}");
+    }
+    let directory = Directory::new(&[("completion.bash", &run(&[], &["completion", "bash"]).stdout)]);
+    let script = r#"source ./completion.bash
+        registered=$(complete -p juicefs-sidecar); function=${registered##* -F }; function=${function%% *}
+        COMP_WORDS=(juicefs-sidecar un); COMP_CWORD=1
+        "$function" juicefs-sidecar un juicefs-sidecar; echo "${COMPREPLY[*]}""#;
+    let Ok(bash) = Command::new("bash").args(["-c", script]).current_dir(&directory.0).output() else {
+        eprintln!("bash is not installed: the script is not tried");
+        return;
+    };
+    assert_eq!(
+        String::from_utf8_lossy(&bash.stdout),
+        "uninject\n",
+        "{}",
+        String::from_utf8_lossy(&bash.stderr)
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let big = format!("a: {}\n", "x".repeat(1_000_000));
+    let directory = Directory::new(&[("a.yaml", &big)]);
+    let mut child = command(&directory.0, &["inject", "-f", "a.yaml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let result = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(result, ran(0, "", ""));
+}
+
+#[test]
+fn the_quickstart_is_understood() {
+    let quickstart = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
+    let explained = run(&[], &["explain", "-f", quickstart, "-o", "json"]);
+    assert_eq!((explained.code, &*explained.stderr), (Some(0), ""));
+    let value: Value = serde_json::from_str(&explained.stdout).unwrap();
+    assert_eq!(value[0]["workload"], "Deployment/quickstart/web");
+}
