@@ -304,11 +304,174 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!(result, ran(0, "", ""));
 }
 
+const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
+
+fn explained(files: &[(&str, &str)], arguments: &[&str]) -> Value {
+    let result = run(files, &[&["explain", "-o", "json"], arguments].concat());
+    assert_eq!(result.code, Some(0), "{}", result.stderr);
+    serde_json::from_str(&result.stdout).unwrap()
+}
+
 #[test]
-fn the_quickstart_is_understood() {
-    let quickstart = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
-    let explained = run(&[], &["explain", "-f", quickstart, "-o", "json"]);
-    assert_eq!((explained.code, &*explained.stderr), (Some(0), ""));
-    let value: Value = serde_json::from_str(&explained.stdout).unwrap();
-    assert_eq!(value[0]["workload"], "Deployment/quickstart/web");
+fn the_quickstart_shows_what_is_added_to_its_deployment() {
+    let diff = run(&[], &["inject", "-f", QUICKSTART, "-o", "diff"]);
+    assert_eq!(diff.code, Some(0), "{}", diff.stderr);
+    let title = format!("{QUICKSTART}/5-deployment.yaml Deployment/quickstart/web");
+    assert!(
+        diff.stdout.starts_with(&format!("--- {title} (before)\n+++ {title} (after)\n@@ ")),
+        "{}",
+        diff.stdout
+    );
+    for line in ["+      - name: jfs-claim-site\n", "+        name: jfs-mount\n", "subdir=quickstart/site"] {
+        assert!(diff.stdout.contains(line), "{line}: {}", diff.stdout);
+    }
+    assert!(!diff.stdout.contains("change-me") && !diff.stdout.contains('\u{1b}'), "{}", diff.stdout);
+}
+
+#[test]
+fn what_is_injected_is_injected_once_and_can_be_taken_away() {
+    let injected = run(&[], &["inject", "-f", QUICKSTART]).stdout;
+    let files = [("injected.yaml", &*injected)];
+    assert_eq!(run(&files, &["inject", "-f", "injected.yaml"]).stdout, injected);
+    assert_eq!(explained(&files, &["-f", "injected.yaml"])[0]["code"], "already-injected");
+    let undone = run(&files, &["uninject", "-f", "injected.yaml", "-o", "json"]);
+    let original = run(&[], &["uninject", "-f", QUICKSTART, "-o", "json"]);
+    assert_eq!((undone.code, &*undone.stderr), (Some(0), ""));
+    let values = |text: &str| -> Vec<Value> {
+        serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(values(&undone.stdout), values(&original.stdout));
+    assert_eq!(undone.stdout, original.stdout, "the order of the fields");
+}
+
+const TEMPLATE: &str = "{\"metadata\": {\"labels\": {\"app\": \"web\"}}, \"spec\": {\"containers\": [{\"name\": \"web\", \
+    \"volumeMounts\": [{\"name\": \"site\", \"mountPath\": \"/site\"}]}], \
+    \"volumes\": [{\"name\": \"site\", \"persistentVolumeClaim\": {\"claimName\": \"site\"}}]}}";
+
+#[test]
+fn every_kind_of_workload_is_injected_in_the_format_it_came_in() {
+    for (api_version, kind, path) in [
+        ("v1", "Pod", ""),
+        ("v1", "ReplicationController", "/spec/template"),
+        ("apps/v1", "Deployment", "/spec/template"),
+        ("apps/v1", "ReplicaSet", "/spec/template"),
+        ("apps/v1", "StatefulSet", "/spec/template"),
+        ("apps/v1", "DaemonSet", "/spec/template"),
+        ("batch/v1", "Job", "/spec/template"),
+        ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template"),
+    ] {
+        let mut text = TEMPLATE.to_owned();
+        for key in path.split('/').skip(1).collect::<Vec<_>>().into_iter().rev() {
+            text = format!("{{\"{key}\": {text}}}");
+        }
+        let text = format!("{{\"apiVersion\": \"{api_version}\", \"kind\": \"{kind}\", {}", &text[1..]);
+        let arguments = ["inject", "-f", "a.json", "-n", "quickstart", "--cluster", QUICKSTART];
+        let result = run(&[("a.json", &text)], &arguments);
+        assert_eq!(result.code, Some(0), "{kind}: {}", result.stderr);
+        let value: Value = serde_json::from_str(&result.stdout).unwrap();
+        let volumes = value.pointer(&format!("{path}/spec/volumes")).unwrap().as_array().unwrap();
+        assert!(volumes.iter().any(|volume| volume["name"] == "jfs-claim-site"), "{kind}: {value}");
+        let patch = run(&[("a.json", &text)], &[&arguments[..], &["-o", "patch"]].concat()).stdout;
+        let patch: Value = serde_json::from_str(&patch).unwrap();
+        assert_eq!(
+            (&patch[0]["kind"], &patch[0]["namespace"]),
+            (&Value::from(kind), &Value::from("quickstart"))
+        );
+        for operation in patch[0]["patch"].as_array().unwrap() {
+            assert!(operation["path"].as_str().unwrap().starts_with(path), "{kind}: {operation}");
+        }
+    }
+}
+
+#[test]
+fn of_a_list_only_the_items_with_a_juicefs_volume_change() {
+    let pod = |name: &str, rest: &str| {
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {{\"name\": \"{name}\"}}, \"spec\": {rest}}}"
+        )
+    };
+    let template: Value = serde_json::from_str(TEMPLATE).unwrap();
+    let plain = pod("plain", "{\"containers\": [{\"name\": \"c\", \"tty\": true}]}");
+    let text = format!(
+        "{{\"kind\": \"List\", \"apiVersion\": \"v1\", \"items\": [{}, {plain}]}}",
+        pod("site", &template["spec"].to_string())
+    );
+    let arguments = ["inject", "-f", "a.json", "-n", "quickstart", "--cluster", QUICKSTART];
+    let result = run(&[("a.json", &text)], &arguments);
+    assert_eq!(result.code, Some(0), "{}", result.stderr);
+    let value: Value = serde_json::from_str(&result.stdout).unwrap();
+    assert_eq!(value["items"][0]["metadata"]["labels"]["done.sidecar.juicefs.com/inject"], "true");
+    assert_eq!(value["items"][1], serde_json::from_str::<Value>(&plain).unwrap());
+}
+
+#[test]
+fn versions_and_serverless_are_told_by_option_or_by_the_cluster() {
+    let volume = |files: &[(&str, &str)], arguments: &[&str]| {
+        let value = explained(files, &[&["-f", QUICKSTART], arguments].concat());
+        let volume = &value[0]["volumes"][0];
+        (volume["native"].as_bool().unwrap(), volume["profile"].as_str().unwrap().to_owned())
+    };
+    let node =
+        "apiVersion: v1\nkind: Node\nmetadata: {name: old}\nstatus: {nodeInfo: {kubeletVersion: v1.28.3}}\n";
+    let old = [("node.yaml", node)];
+    assert_eq!(volume(&[], &[]), (true, "node".to_owned()));
+    assert_eq!(volume(&[], &["--kube-version", "v1.28.9"]), (false, "node".to_owned()));
+    assert_eq!(volume(&old, &["--cluster", "node.yaml"]), (false, "node".to_owned()));
+    assert_eq!(volume(&[], &["--serverless"]), (true, "serverless".to_owned()));
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: quickstart\n  labels: \
+                     {juicefs.com/enable-serverless-injection: \"true\"}\n";
+    let labelled = [("namespace.yaml", namespace)];
+    assert_eq!(volume(&labelled, &["-f", "namespace.yaml"]), (true, "serverless".to_owned()));
+}
+
+#[test]
+fn the_configuration_is_read_from_its_config_map_or_a_file() {
+    let native = |arguments: &[&str]| {
+        let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: juicefs-csi-driver-config, namespace: kube-system}\n\
+                   data:\n  config.yaml: |\n    enableNativeSidecar: false\n";
+        let files = [("map.yaml", map), ("bare.yaml", "enableNativeSidecar: true\n")];
+        explained(&files, &[&["-f", QUICKSTART], arguments].concat())[0]["volumes"][0]["native"]
+            .as_bool()
+            .unwrap()
+    };
+    assert!(native(&[]));
+    assert!(!native(&["--cluster", "map.yaml"]));
+    assert!(!native(&["--config", "map.yaml"]));
+    assert!(native(&["--cluster", "map.yaml", "--config", "bare.yaml"]));
+    let broken =
+        run(&[("c.yaml", "mountPodPatch: 5\n")], &["inject", "-f", QUICKSTART, "--config", "c.yaml"]);
+    assert_eq!((broken.code, &*broken.stdout), (Some(2), ""));
+    assert!(
+        broken.stderr.starts_with("error: c.yaml: config.yaml line 1: mountPodPatch: "),
+        "{}",
+        broken.stderr
+    );
+}
+
+#[test]
+fn a_claim_that_is_nowhere_is_told_with_a_hint() {
+    let deployment = format!("{QUICKSTART}/5-deployment.yaml");
+    let result = run(&[], &["inject", "-f", &deployment]);
+    assert_eq!((result.code, result.stdout), (Some(0), std::fs::read_to_string(&deployment).unwrap()));
+    assert!(
+        result
+            .stderr
+            .contains("Deployment/quickstart/web: warning: persistentvolumeclaim \"quickstart/site\""),
+        "{}",
+        result.stderr
+    );
+    assert!(result.stderr.ends_with("with --cluster\n"), "{}", result.stderr);
+}
+
+#[test]
+fn explain_tells_people_about_each_volume() {
+    let result = run(&[], &["explain", "-f", QUICKSTART]);
+    assert_eq!((result.code, &*result.stderr), (Some(0), ""));
+    let title = format!("Deployment/quickstart/web ({QUICKSTART}/5-deployment.yaml:2): injected\n");
+    assert!(result.stdout.starts_with(&title), "{}", result.stdout);
+    let volume = "\n  site: claim site\n    container jfs-mount, native sidecar, node profile\n";
+    assert!(result.stdout.contains(volume), "{}", result.stdout);
+    assert!(!result.stdout.contains("change-me"), "{}", result.stdout);
+    let nothing = run(&[("a.yaml", "a: 1\n")], &["explain", "-f", "a.yaml"]);
+    assert_eq!(nothing, ran(0, "", "no workload among the manifests\n"));
 }

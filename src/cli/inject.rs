@@ -89,6 +89,7 @@ impl Arguments {
         let engine = situation.engine(false);
         let mut changes = Changes::new(&documents);
         let mut code = 0;
+        let mut missing = false;
         for (index, document) in documents.iter().enumerate() {
             for workload in workloads(document) {
                 let decision = workload.decide(&engine, &situation.manifests, &scope)?;
@@ -96,6 +97,7 @@ impl Arguments {
                 for warning in &decision.warnings {
                     told.warn(warning);
                 }
+                missing |= decision.code == Code::ClaimMissing;
                 let kind = decision.code.kind();
                 code = code.max(kind.exit_code());
                 if !kind.allowed() {
@@ -107,6 +109,11 @@ impl Arguments {
                     told.refuse(Code::Internal, &format!("the patch does not apply: {error}"));
                 }
             }
+        }
+        if missing {
+            output.tell(
+                "hint: claims are looked up among the manifests; name those of the cluster with --cluster",
+            );
         }
         if code < Kind::Unreadable.exit_code() {
             output.write(self.output.render(&changes, output.colours).as_bytes())?;
