@@ -47,6 +47,8 @@ enum Action {
     Explain(explain::Arguments),
     /// Answer an AdmissionReview on the standard input as the webhook would
     Review(review::Arguments),
+    /// Serve the admission webhook over TLS
+    Webhook(webhook::WebhookArguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Action::Uninject(arguments) => arguments.run(&mut output),
         Action::Explain(arguments) => arguments.run(&mut output),
         Action::Review(arguments) => arguments.run(&mut output),
+        Action::Webhook(arguments) => Ok(arguments.run()),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),
     };
     match done {

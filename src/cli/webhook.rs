@@ -26,7 +26,7 @@ use crate::{
         timeout,
     },
     config::Config,
-    offline::{self, Manifests, manifests::CONFIG_MAP},
+    offline::{self, Configuration, Manifests},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
 };
@@ -226,17 +226,19 @@ impl Source for Files {
 impl Files {
     /// The configuration of the file, of the ConfigMap among the manifests, or none.
     fn configuration(&self, manifests: &Manifests) -> anyhow::Result<Config> {
-        let (origin, text) = match (&self.config, manifests.config()) {
-            (Some(path), _) => {
+        let given = match &self.config {
+            Some(path) => {
                 let source = offline::files::Source::Path(path.clone());
-                (source.to_string(), offline::files::read_text(&source)?)
+                Some(Configuration::of_file(&source.to_string(), &offline::files::read_text(&source)?)?)
             }
-            (None, Some(text)) => (format!("configmap {CONFIG_MAP}"), text.to_owned()),
-            (None, None) => return Ok(Config::default()),
+            None => None,
         };
-        let (config, warnings) = Config::parse(&text).with_context(|| origin.clone())?;
-        for warning in warnings {
-            tracing::warn!("{origin}: {warning}");
+        let Some(configuration) = given.as_ref().or(manifests.configuration()) else {
+            return Ok(Config::default());
+        };
+        let (config, notices) = configuration.read()?;
+        for notice in notices {
+            tracing::warn!("{notice}");
         }
         Ok(config)
     }

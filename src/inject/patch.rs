@@ -322,7 +322,13 @@ pub(crate) fn status_text(status: &Status) -> Value {
     serde_json::to_string(status).unwrap_or_default().into()
 }
 
-/// The JSON of an API object; these types have no keys that could fail.
+/// The JSON of an API object, its name first as people write it; these types have no keys that could fail.
 pub(crate) fn to_value<T: Serialize>(object: &T) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut()
+        && let Some(name) = fields.shift_remove("name")
+    {
+        fields.shift_insert(0, "name".to_owned(), name);
+    }
+    value
 }
