@@ -1,13 +1,14 @@
 //! Which volumes of a pod are JuiceFS, and everything about each one. Pure: no I/O, no clock.
 
+mod attributes;
 pub mod cache;
 pub mod exit_order;
 pub mod objects;
-pub mod options;
+mod options;
 pub mod pattern;
 pub mod quantity;
 pub mod resolve;
-pub mod resources;
+mod resources;
 pub mod secret;
 pub mod settings;
 

@@ -1,6 +1,20 @@
-//! Cache directories (contract section 4).
+//! Cache directories: where the client keeps blocks, and what is mounted there.
 
-use k8s_openapi::api::core::v1 as api;
+use std::{borrow::Cow, fmt::Write};
+
+use k8s_openapi::{api::core::v1 as api, apimachinery::pkg::api::resource::Quantity as ApiQuantity};
+
+use super::{
+    attributes::{self, Attribute, Origin},
+    options::MountOption,
+    quantity::Quantity,
+    settings::Sources,
+};
+use crate::outcome::Refusal;
+
+/// The client's own default; warm caches of nodes live there.
+const DEFAULT: &str = "/var/jfsCache";
+const OPTION: &str = "cache-dir";
 
 /// One directory of the client's `cache-dir` option and the volume behind it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,4 +38,219 @@ pub enum CacheSource {
     Inline(api::CSIVolumeSource),
     /// A directory of the node, at the same path (node profile only).
     HostPath,
+}
+
+/// Directories from all sources; leaves one `cache-dir` option with all of them at the end of the options.
+pub(super) fn settle<'a>(
+    sources: &mut Sources<'a>,
+    options: &mut Vec<MountOption<'a>>,
+) -> Result<Vec<CacheDirectory>, Refusal> {
+    let mut found = Found::default();
+    claims(sources, &mut found);
+    empty_dir(sources, &mut found)?;
+    ephemeral_volumes(sources, &mut found);
+    inline_volumes(sources, &mut found)?;
+    host_directories(sources, options, &mut found)?;
+
+    options.retain(|option| option.name() != OPTION);
+    if let Some(origin) = found.origin {
+        options.push(MountOption { text: Cow::Owned(format!("{OPTION}={}", found.paths)), origin });
+    } else if sources.inputs.host_directories {
+        found.directories.push(CacheDirectory { path: DEFAULT.to_owned(), source: CacheSource::HostPath });
+        sources.explain("cache", Origin::Default, || DEFAULT.to_owned());
+    }
+    Ok(found.directories)
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found<'a> {
+    /// Joined by `:` as the option wants them.
+    paths: String,
+    /// Where the last one came from; the option has to have one.
+    origin: Option<Origin<'a>>,
+    directories: Vec<CacheDirectory>,
+}
+
+impl<'a> Found<'a> {
+    /// Adds a directory with a volume, unless its path is there already.
+    fn add(&mut self, sources: &mut Sources<'a>, path: String, source: CacheSource, origin: Origin<'a>) {
+        if self.add_path(sources, &path, origin) {
+            self.directories.push(CacheDirectory { path, source });
+        }
+    }
+
+    /// Adds a directory without one.
+    fn add_path(&mut self, sources: &mut Sources<'a>, path: &str, origin: Origin<'a>) -> bool {
+        if self.paths.split(':').any(|earlier| earlier == path) {
+            return false;
+        }
+        if !self.paths.is_empty() {
+            self.paths.push(':');
+        }
+        self.paths.push_str(path);
+        self.origin = Some(origin);
+        sources.explain("cache", origin, || path.to_owned());
+        true
+    }
+}
+
+/// Items of `cacheDirs` in the ConfigMap.
+fn patched<'a>(
+    sources: &Sources<'a>,
+) -> impl Iterator<Item = (&'a CacheSource, &'a str, Origin<'a>)> + use<'a> {
+    sources.patch.cache_dirs.into_iter().flat_map(|picked| {
+        let origin = Origin::Config(picked.item, "cacheDirs");
+        picked.value.iter().map(move |directory| (&directory.source, directory.path.as_str(), origin))
+    })
+}
+
+/// Claims must be in the namespace of the pod. Their numbers count empty names too, as existing caches expect.
+fn claims<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) {
+    let attribute = sources.attribute(attributes::CACHE_CLAIMS);
+    let listed = attribute.into_iter().flat_map(|attribute| {
+        attribute.value.split(',').map(move |name| (Cow::Borrowed(name.trim()), attribute.origin()))
+    });
+    let templates = sources.templates;
+    let patched = patched(sources).filter_map(|(source, _, origin)| match source {
+        CacheSource::Claim(name) => Some((templates.fill(name), origin)),
+        _ => None,
+    });
+    for (number, (name, origin)) in
+        listed.chain(patched).enumerate().filter(|(_, (name, _))| !name.is_empty())
+    {
+        found.add(sources, format!("{DEFAULT}-{number}"), CacheSource::Claim(name.into_owned()), origin);
+    }
+}
+
+/// There is at most one; the ConfigMap's replaces the volume's.
+fn empty_dir<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) -> Result<(), Refusal> {
+    let patched = patched(sources).find_map(|(source, _, origin)| match source {
+        CacheSource::EmptyDir(source) => Some((source.clone(), origin)),
+        _ => None,
+    });
+    let (source, origin) = match (patched, sources.attribute(attributes::CACHE_EMPTY_DIR)) {
+        (Some(patched), _) => patched,
+        (None, Some(attribute)) => (parse_empty_dir(sources, attribute)?, attribute.origin()),
+        (None, None) => return Ok(()),
+    };
+    found.add(sources, format!("{DEFAULT}-emptyDir"), CacheSource::EmptyDir(source), origin);
+    Ok(())
+}
+
+fn parse_empty_dir(
+    sources: &Sources<'_>,
+    attribute: Attribute<'_>,
+) -> Result<api::EmptyDirVolumeSource, Refusal> {
+    const REMEDY: &str = "write MEDIUM or MEDIUM:SIZE, such as Memory:1Gi, or :10Gi for the disk of the node";
+    let (medium, size) = match attribute.value.split_once(':') {
+        Some((medium, size)) => (medium.trim(), Some(size.trim())),
+        None => (attribute.value.trim(), None),
+    };
+    if !(medium.is_empty() || medium == "Memory" || medium.starts_with("HugePages")) {
+        return Err(sources.refuse_attribute(attribute, "has no medium of an emptyDir", REMEDY));
+    }
+    let size_limit = match size.map(str::parse::<Quantity>) {
+        Some(Ok(size)) if size.is_positive() => Some(ApiQuantity(size.to_string())),
+        None => None,
+        Some(_) => return Err(sources.refuse_attribute(attribute, "has no size", REMEDY)),
+    };
+    Ok(api::EmptyDirVolumeSource {
+        medium: Some(medium.to_owned()).filter(|medium| !medium.is_empty()),
+        size_limit,
+    })
+}
+
+fn ephemeral_volumes<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) {
+    let patched = patched(sources).filter_map(|(source, _, origin)| match source {
+        CacheSource::Ephemeral(_) => Some((source, origin)),
+        _ => None,
+    });
+    for (number, (source, origin)) in patched.enumerate() {
+        found.add(sources, format!("{DEFAULT}-ephemeral-{number}"), source.clone(), origin);
+    }
+}
+
+fn inline_volumes<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) -> Result<(), Refusal> {
+    let Some(attribute) = sources.attribute(attributes::CACHE_INLINE) else { return Ok(()) };
+    let remedy = "write a JSON array of CSI volume sources, each with a driver";
+    let volumes: Vec<api::CSIVolumeSource> = serde_json::from_str(attribute.value).map_err(|error| {
+        sources.refuse_attribute(attribute, &format!("is not what it should be: {error}"), remedy)
+    })?;
+    for (number, volume) in volumes.into_iter().enumerate() {
+        if volume.driver.is_empty() {
+            return Err(sources.refuse_attribute(attribute, "has a volume without a driver", remedy));
+        }
+        let path = format!("{DEFAULT}-inlineVolume-{number}");
+        found.add(sources, path, CacheSource::Inline(volume), attribute.origin());
+    }
+    Ok(())
+}
+
+/// Directories of the node: those of the option, then those of the ConfigMap. Where there is no node to mount from,
+/// they stay in the option and the cache goes to the container's own layer.
+fn host_directories<'a>(
+    sources: &mut Sources<'a>,
+    options: &[MountOption<'a>],
+    found: &mut Found<'a>,
+) -> Result<(), Refusal> {
+    let mut homeless = String::new();
+    let templates = sources.templates;
+    let mut written = options.iter().filter(|option| option.name() == OPTION);
+    let first = written.next();
+    if written.next().is_some() {
+        sources.warnings.push(format!("{}: only the first {OPTION} option is used", sources.subject()));
+    }
+    let listed = first.and_then(|option| Some((templates.fill(option.value()?), option.origin)));
+    let listed_paths =
+        listed.iter().flat_map(|(value, origin)| value.split(':').map(|path| (path.trim(), *origin)));
+    let patched_paths: Vec<_> = patched(sources)
+        .filter(|(source, ..)| **source == CacheSource::HostPath)
+        .map(|(_, path, origin)| (templates.fill(path), origin))
+        .collect();
+    let patched_paths = patched_paths.iter().map(|(path, origin)| (&**path, *origin));
+    for (path, origin) in listed_paths.chain(patched_paths).filter(|(path, _)| !path.is_empty()) {
+        // The client's word for caching in its own memory.
+        if path == "memory" {
+            found.add_path(sources, path, origin);
+        } else if !sources.inputs.host_directories {
+            found.add_path(sources, path, origin);
+            let _ = write!(homeless, "{}{path}", if homeless.is_empty() { "" } else { ", " });
+        } else if is_host_path(path) {
+            found.add(sources, path.to_owned(), CacheSource::HostPath, origin);
+        } else {
+            return Err(sources.refuse_path(path, origin));
+        }
+    }
+    if !homeless.is_empty() {
+        sources.warnings.push(format!(
+            "{}: cache directories {homeless} get no volume on serverless nodes, the cache is in the container's own layer",
+            sources.subject()
+        ));
+    }
+    Ok(())
+}
+
+/// Directories of the node that are mounted at the same path.
+pub(super) fn host_paths(sources: &mut Sources<'_>) -> Result<Vec<String>, Refusal> {
+    let Some(attribute) = sources.attribute(attributes::HOST_PATH).filter(|_| sources.inputs.host_directories)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut paths: Vec<String> = Vec::new();
+    for path in attribute.value.split(',').map(str::trim).filter(|path| !path.is_empty()) {
+        if !is_host_path(path) {
+            return Err(sources.refuse_path(path, attribute.origin()));
+        }
+        if !paths.iter().any(|earlier| earlier == path) {
+            paths.push(path.to_owned());
+        }
+        sources.explain("hostPath", attribute.origin(), || path.to_owned());
+    }
+    Ok(paths)
+}
+
+/// Kubernetes takes nothing else for a `hostPath`.
+fn is_host_path(path: &str) -> bool {
+    path.starts_with('/') && !path.split('/').any(|part| part == "..")
 }

@@ -4,8 +4,22 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::cache::CacheDirectory;
 pub use super::exit_order::ExitOrder;
+use super::{
+    attributes::{self, Origin},
+    cache::{self, CacheDirectory},
+    exit_order,
+    objects::Map,
+    options,
+    resolve::Resolved,
+    resources,
+    secret::{Edition, UserSecret},
+};
+use crate::{
+    config::{Config, Merged, Picked, Process, Target, Templates},
+    outcome::{Code, Refusal},
+    pod::Pod,
+};
 
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +82,7 @@ pub struct Settings {
     pub options: Vec<String>,
     /// The directory of the file system to be mounted: `subdir` option and sub path joined.
     pub directory: Directory,
-    /// Whether the volume is mounted read-only by its access modes.
+    /// Whether the volume is mounted read-only, by its access modes or an option.
     pub read_only: bool,
     /// `env` of the ConfigMap's patches.
     pub env: Vec<api::EnvVar>,
@@ -87,7 +101,7 @@ pub struct Settings {
     /// `volumeDevices` of the patches.
     pub volume_devices: Vec<api::VolumeDevice>,
     /// `labels` and `annotations` have no effect in a sidecar, except annotations on VCI and CCI.
-    pub annotations: super::objects::Map,
+    pub annotations: Map,
     /// Cache directories (contract section 4), in the order of `cache-dir`.
     pub cache: Vec<CacheDirectory>,
     /// `juicefs/host-path`: host directories mounted at the same path (node profile only).
@@ -113,43 +127,6 @@ pub struct Directory {
     /// `<path>/ephemeral-<pod UID>-<volume>`, the UID filled in by the kubelet.
     pub ephemeral: Option<String>,
 }
-/// What the settings of one client are merged from.
-pub struct Inputs<'a> {
-    /// The claim and its volume.
-    pub resolved: &'a super::Resolved,
-    /// What the user secret says.
-    pub secret: &'a super::UserSecret,
-    /// The ConfigMap.
-    pub config: &'a crate::config::Config,
-    /// Flags and environment.
-    pub process: &'a crate::config::Process,
-    /// The pod.
-    pub pod: &'a crate::pod::Pod<'a>,
-    /// What is certain about the node's labels.
-    pub node_labels: Option<&'a super::objects::Map>,
-    /// Where the client mounts.
-    pub mount_point: &'a str,
-    /// Whether directories of the node may be mounted.
-    pub host_directories: bool,
-    /// Whether patch annotations reach the pod.
-    pub annotates_pod: bool,
-    /// Whether to collect where each setting came from.
-    pub explain: bool,
-}
-
-/// Merges all sources. NB: being written.
-pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, crate::outcome::Refusal> {
-    let directory = Directory {
-        path: inputs.resolved.attributes.get("subPath").cloned().unwrap_or_default(),
-        ephemeral: inputs.resolved.ephemeral_directory.clone(),
-    };
-    Ok(Settings {
-        flush_seconds: 30,
-        directory,
-        image: inputs.process.community_image.clone(),
-        ..Settings::default()
-    })
-}
 
 impl fmt::Display for Directory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,3 +135,239 @@ impl fmt::Display for Directory {
         write!(formatter, "{}{separator}ephemeral-<pod UID>-{volume}", self.path)
     }
 }
+
+/// Seconds a client gets to flush unless configured.
+pub const DEFAULT_FLUSH_SECONDS: u32 = 30;
+
+/// Everything the settings of one volume's client come from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The claim and the volume behind it.
+    pub resolved: &'a Resolved,
+    /// The user secret; its edition and file system name matter here.
+    pub secret: &'a UserSecret,
+    /// The ConfigMap.
+    pub config: &'a Config,
+    /// Flags and environment.
+    pub process: &'a Process,
+    /// The pod, for shares of its resources and its annotation.
+    pub pod: &'a Pod<'a>,
+    /// Labels of the node, as far as the pod says where it will run.
+    pub node_labels: Option<&'a Map>,
+    /// Where the client mounts, in its own container.
+    pub mount_point: &'a str,
+    /// Whether directories of the node may be mounted: in the node profile only.
+    pub host_directories: bool,
+    /// Whether annotations for the client reach the pod: on VCI and CCI only.
+    pub annotates_pod: bool,
+    /// Whether [`Settings::provenance`] is wanted.
+    pub explain: bool,
+}
+
+/// The inputs, looked up and merged as far as every setting needs it, and what there is to say on the way.
+pub(super) struct Sources<'a> {
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) patch: Merged<'a>,
+    pub(super) templates: Templates<'a>,
+    /// Whether the access modes allow nothing but reading.
+    pub(super) only_reads: bool,
+    pub(super) warnings: Vec<String>,
+    provenance: Vec<Provenance>,
+}
+
+/// Merges every source into the settings of one volume's client.
+///
+/// Built-in defaults < process < volume (or class) < claim annotations < ConfigMap, but for the exit order, which the
+/// ConfigMap only gives a default for and the pod has the last word on.
+pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
+    let mut sources = Sources::gather(inputs);
+    sources.check_attributes()?;
+    let image = sources.image();
+    let (resources, memory) = resources::settle(&mut sources)?;
+    let mut options = options::settle(&mut sources, memory)?;
+    let cache = cache::settle(&mut sources, &mut options.list)?;
+    for option in &options.list {
+        sources.explain("option", option.origin, || option.text.clone().into_owned());
+    }
+    let (volumes, volume_mounts, volume_devices) = sources.volumes();
+    Ok(Settings {
+        image,
+        image_pull_policy: sources.picked("imagePullPolicy", sources.patch.image_pull_policy),
+        resources,
+        directory: options.directory,
+        read_only: options.read_only,
+        env: sources.picked("env", sources.patch.env).unwrap_or_default(),
+        lifecycle: sources.picked("lifecycle", sources.patch.lifecycle),
+        liveness_probe: sources.picked("livenessProbe", sources.patch.liveness_probe),
+        readiness_probe: sources.picked("readinessProbe", sources.patch.readiness_probe),
+        startup_probe: sources.picked("startupProbe", sources.patch.startup_probe),
+        volumes,
+        volume_mounts,
+        volume_devices,
+        annotations: sources.annotations(),
+        cache,
+        host_paths: cache::host_paths(&mut sources)?,
+        host_network: sources.picked("hostNetwork", sources.patch.host_network).unwrap_or(false),
+        exit_order: sources.exit_order()?,
+        flush_seconds: sources.flush_seconds(options.read_only),
+        options: options.list.into_iter().map(|option| option.text.into_owned()).collect(),
+        warnings: sources.warnings,
+        provenance: sources.provenance,
+    })
+}
+
+impl<'a> Sources<'a> {
+    fn gather(inputs: &'a Inputs<'a>) -> Self {
+        let resolved = inputs.resolved;
+        let claim = &resolved.claim;
+        let target = Target {
+            claim: &claim.name,
+            class: &claim.class,
+            labels: &claim.labels,
+            node: inputs.node_labels,
+        };
+        let mut patch = inputs.config.merge(&target);
+        Self {
+            inputs,
+            templates: Templates {
+                mount_point: inputs.mount_point,
+                volume_id: &resolved.volume_handle,
+                volume_name: &inputs.secret.name,
+                sub_path: resolved.attributes.get(attributes::SUB_PATH).map_or("", String::as_str),
+            },
+            only_reads: matches!(&resolved.access_modes[..], [mode] if mode == "ReadOnlyMany"),
+            warnings: std::mem::take(&mut patch.warnings),
+            provenance: Vec::new(),
+            patch,
+        }
+    }
+
+    /// Notes where a setting came from, if anybody wants to know.
+    pub(super) fn explain(
+        &mut self,
+        setting: &'static str,
+        origin: Origin<'_>,
+        value: impl FnOnce() -> String,
+    ) {
+        if self.inputs.explain {
+            let source = origin.source(self.inputs.resolved.bound);
+            self.provenance.push(Provenance { setting, value: value(), source });
+        }
+    }
+
+    /// The object most settings are on, for messages about several of them.
+    pub(super) fn subject(&self) -> String {
+        let resolved = self.inputs.resolved;
+        if resolved.bound {
+            format!("persistentvolume {:?}", resolved.volume_name)
+        } else {
+            format!("storageclass {:?}", resolved.claim.class)
+        }
+    }
+
+    /// A copy of a field of the ConfigMap, templates filled in.
+    fn picked<T>(&mut self, setting: &'static str, picked: Option<Picked<'a, T>>) -> Option<T>
+    where
+        T: Clone + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let value = picked?.filled(&self.templates);
+        self.explain(setting, Origin::Config(picked?.item, setting), || as_text(&value));
+        Some(value)
+    }
+
+    fn image(&mut self) -> String {
+        let process = self.inputs.process;
+        let (picked, field, default) = match self.inputs.secret.edition {
+            Edition::Community => (self.patch.community_image, "ceMountImage", &process.community_image),
+            Edition::Enterprise => (self.patch.enterprise_image, "eeMountImage", &process.enterprise_image),
+        };
+        let (image, origin) = if let Some(picked) = picked {
+            (self.templates.fill(picked.value).into_owned(), Origin::Config(picked.item, field))
+        } else if let Some(attribute) = self.attribute(attributes::IMAGE) {
+            (attribute.value.trim().to_owned(), attribute.origin())
+        } else {
+            (default.clone(), Origin::Process)
+        };
+        self.explain("image", origin, || image.clone());
+        image
+    }
+
+    /// Volumes of the ConfigMap with their mounts and devices. As in the Go driver they are for nodes only: a volume
+    /// that is right for those need not exist for virtual ones.
+    fn volumes(&mut self) -> (Vec<api::Volume>, Vec<api::VolumeMount>, Vec<api::VolumeDevice>) {
+        if !self.inputs.host_directories {
+            if let Some(first) = self.patch.volumes.first() {
+                let item = first.item;
+                self.warnings.push(format!(
+                    "configmap mountPodPatch[{item}].volumes: has no effect on serverless nodes"
+                ));
+            }
+            return Default::default();
+        }
+        let templates = self.templates;
+        let volumes: Vec<_> = self.patch.volumes.iter().map(|picked| picked.filled(&templates)).collect();
+        let mounts = self.patch.volume_mounts.iter().map(|picked| picked.filled(&templates)).collect();
+        let devices = self.patch.volume_devices.iter().map(|picked| picked.filled(&templates)).collect();
+        for (index, volume) in volumes.iter().enumerate() {
+            let item = self.patch.volumes.get(index).map_or(0, |picked| picked.item);
+            self.explain("volume", Origin::Config(item, "volumes"), || volume.name.clone());
+        }
+        (volumes, mounts, devices)
+    }
+
+    fn annotations(&mut self) -> Map {
+        if let Some(annotations) = self.picked("annotations", self.patch.annotations) {
+            return annotations;
+        }
+        let Some(attribute) = self.attribute(attributes::ANNOTATIONS) else { return Map::new() };
+        self.explain("annotations", attribute.origin(), || attribute.value.to_owned());
+        attributes::string_map(attribute.value).unwrap_or_default()
+    }
+
+    /// The pod knows best when its own work is done, the ConfigMap least.
+    fn exit_order(&mut self) -> Result<Option<ExitOrder>, Refusal> {
+        const POD: &str = "annotation sidecar.juicefs.com/exit-order";
+        let annotation =
+            self.inputs.pod.metadata.annotations.as_ref().and_then(|all| all.exit_order.as_deref());
+        let (order, origin) = if let Some(text) = annotation {
+            let order = text.parse().map_err(|error| {
+                let what = format!("{text:?}: {error}");
+                Refusal::new(Code::SettingInvalid, format!("pod: {POD}"), what, exit_order::GRAMMAR)
+            })?;
+            (order, Origin::Pod(POD))
+        } else if let Some(attribute) = self.attribute(attributes::EXIT_ORDER) {
+            let order = attribute.value.parse().map_err(|error: exit_order::NotAnExitOrder| {
+                self.refuse_attribute(attribute, &format!("cannot be used: {error}"), exit_order::GRAMMAR)
+            })?;
+            (order, attribute.origin())
+        } else if let Some(picked) = self.patch.exit_order {
+            (*picked.value, Origin::Config(picked.item, "exitOrder"))
+        } else {
+            return Ok(None);
+        };
+        self.explain("exitOrder", origin, || order.to_string());
+        Ok(Some(order))
+    }
+
+    fn flush_seconds(&mut self, read_only: bool) -> u32 {
+        let (seconds, origin) = match self.patch.termination_grace_period_seconds {
+            _ if read_only => (0, Origin::Default),
+            Some(picked) => (*picked.value, Origin::Config(picked.item, "terminationGracePeriodSeconds")),
+            None => (DEFAULT_FLUSH_SECONDS, Origin::Default),
+        };
+        self.explain("flushSeconds", origin, || seconds.to_string());
+        seconds
+    }
+}
+
+/// Short for scalars, JSON for the rest.
+fn as_text<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(value) => value.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

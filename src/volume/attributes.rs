@@ -1,0 +1,274 @@
+//! Attributes of the volume (or parameters of its class), and the claim's annotations over them.
+
+use super::{
+    objects::Map,
+    resolve::Resolved,
+    settings::{Source, Sources},
+};
+use crate::outcome::{Code, Refusal};
+
+/// The sub directory of a volume.
+pub(super) const SUB_PATH: &str = "subPath";
+/// More mount options, separated by commas.
+pub(super) const MOUNT_OPTIONS: &str = "mountOptions";
+/// The client's image.
+pub(super) const IMAGE: &str = "juicefs/mount-image";
+/// Limits; zero or less is none.
+pub(super) const CPU_LIMIT: &str = "juicefs/mount-cpu-limit";
+/// See [`CPU_LIMIT`].
+pub(super) const MEMORY_LIMIT: &str = "juicefs/mount-memory-limit";
+/// Requests; less than zero is none.
+pub(super) const CPU_REQUEST: &str = "juicefs/mount-cpu-request";
+/// See [`CPU_REQUEST`].
+pub(super) const MEMORY_REQUEST: &str = "juicefs/mount-memory-request";
+/// Claims to cache in, separated by commas.
+pub(super) const CACHE_CLAIMS: &str = "juicefs/mount-cache-pvc";
+/// `MEDIUM` or `MEDIUM:SIZE` of an `emptyDir` to cache in.
+pub(super) const CACHE_EMPTY_DIR: &str = "juicefs/mount-cache-emptydir";
+/// CSI volume sources to cache in, a JSON array.
+pub(super) const CACHE_INLINE: &str = "juicefs/mount-cache-inline-volume";
+/// Directories of the node, mounted at the same path, separated by commas.
+pub(super) const HOST_PATH: &str = "juicefs/host-path";
+/// Annotations of the pod on VCI and CCI, a YAML map.
+pub(super) const ANNOTATIONS: &str = "juicefs/mount-annotations";
+/// How the exit is ordered where native sidecars are missing.
+pub(super) const EXIT_ORDER: &str = "juicefs/exit-order";
+
+const LABELS: &str = "juicefs/mount-labels";
+const DELETE_DELAY: &str = "juicefs/mount-delete-delay";
+
+/// What whoever may create claims may set by annotation: nothing that reaches the node.
+const FOR_TENANTS: [&str; 6] =
+    [CPU_LIMIT, MEMORY_LIMIT, CPU_REQUEST, MEMORY_REQUEST, CACHE_EMPTY_DIR, EXIT_ORDER];
+/// Everything else with an effect here.
+const FOR_ADMINISTRATORS: [&str; 5] = [IMAGE, CACHE_CLAIMS, CACHE_INLINE, HOST_PATH, ANNOTATIONS];
+/// Settings of clients in pods of their own.
+const WITHOUT_EFFECT: [&str; 4] =
+    [LABELS, DELETE_DELAY, "juicefs/mount-service-account", "juicefs/clean-cache"];
+/// Marks that provisioners and drivers leave; nobody's settings.
+const MARKS: [&str; 4] = [
+    "juicefs/controller-quota-set",
+    "juicefs/mount-share-mode",
+    "juicefs/last-update-at",
+    "juicefs/secret-fields-hash",
+];
+
+/// Who says something about a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The volume, or its class while the claim is not bound.
+    Volume,
+    /// The claim, by annotation.
+    Claim,
+}
+
+/// One attribute, parameter or annotation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attribute<'a> {
+    pub(super) holder: Holder,
+    pub(super) key: &'a str,
+    pub(super) value: &'a str,
+}
+
+/// Where a value came from; turned into a [`Source`] only when somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    Default,
+    Process,
+    /// An attribute, or a field of the volume's spec.
+    Held(Holder, &'a str),
+    Config(usize, &'static str),
+    Pod(&'static str),
+}
+
+impl Origin<'_> {
+    pub(super) fn source(self, bound: bool) -> Source {
+        match self {
+            Self::Default => Source::Default,
+            Self::Process => Source::Process,
+            Self::Held(Holder::Claim, key) => Source::Claim(key.to_owned()),
+            Self::Held(Holder::Volume, key) if bound => Source::Volume(key.to_owned()),
+            Self::Held(Holder::Volume, key) => {
+                Source::Class(key.strip_prefix("spec.").unwrap_or(key).to_owned())
+            }
+            Self::Config(item, field) => Source::Config(item, field.to_owned()),
+            Self::Pod(key) => Source::Pod(key.to_owned()),
+        }
+    }
+}
+
+impl<'a> Attribute<'a> {
+    pub(super) fn origin(self) -> Origin<'a> {
+        Origin::Held(self.holder, self.key)
+    }
+}
+
+impl<'a> Sources<'a> {
+    /// The attribute that counts: the claim's, as far as it may set it, else the volume's. Empty counts as absent.
+    pub(super) fn attribute(&self, key: &'a str) -> Option<Attribute<'a>> {
+        let resolved = self.inputs.resolved;
+        let held = |holder, map: &'a Map| {
+            let value = map.get(key).filter(|value| !value.is_empty())?;
+            Some(Attribute { holder, key, value })
+        };
+        let allowed = FOR_TENANTS.contains(&key)
+            || (key.starts_with("juicefs") && self.inputs.config.allow_unsafe_claim_annotations);
+        allowed
+            .then(|| held(Holder::Claim, &resolved.claim.annotations))
+            .flatten()
+            .or_else(|| held(Holder::Volume, &resolved.attributes))
+    }
+
+    /// Refuses the value of an attribute.
+    pub(super) fn refuse_attribute(&self, attribute: Attribute<'_>, what: &str, remedy: &str) -> Refusal {
+        let place = place(self.inputs.resolved, attribute);
+        Refusal::new(Code::SettingInvalid, place, format!("{:?} {what}", attribute.value), remedy)
+    }
+
+    /// The object and field a value came from.
+    pub(super) fn place(&self, origin: Origin<'_>) -> String {
+        match origin {
+            Origin::Held(holder, key) => place(self.inputs.resolved, Attribute { holder, key, value: "" }),
+            origin => origin.source(self.inputs.resolved.bound).to_string(),
+        }
+    }
+
+    /// Refuses a directory of the node.
+    pub(super) fn refuse_path(&self, path: &str, origin: Origin<'_>) -> Refusal {
+        let what = format!("{path:?} is not an absolute path without \"..\"");
+        Refusal::new(
+            Code::SettingInvalid,
+            self.place(origin),
+            what,
+            "name a directory of the node from its root",
+        )
+    }
+
+    /// Speaks about attributes and annotations that nothing comes of, and refuses what the Go driver refuses.
+    pub(super) fn check_attributes(&mut self) -> Result<(), Refusal> {
+        let resolved = self.inputs.resolved;
+        for (key, value) in &resolved.attributes {
+            self.check_attribute(Attribute { holder: Holder::Volume, key, value })?;
+        }
+        let every_one = self.inputs.config.allow_unsafe_claim_annotations;
+        for (key, value) in &resolved.claim.annotations {
+            let attribute = Attribute { holder: Holder::Claim, key, value };
+            if FOR_TENANTS.contains(&key.as_str()) || !key.starts_with("juicefs/") {
+                continue;
+            }
+            if every_one || !FOR_ADMINISTRATORS.contains(&key.as_str()) {
+                self.check_attribute(attribute)?;
+            } else {
+                let place = place(resolved, attribute);
+                self.warnings
+                    .push(format!("{place}: claims may not set this (allowUnsafePVCAnnotations), ignored"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_attribute(&mut self, attribute: Attribute<'_>) -> Result<(), Refusal> {
+        let key = attribute.key;
+        if !key.starts_with("juicefs/") || MARKS.contains(&key) || FOR_TENANTS.contains(&key) {
+            return Ok(());
+        }
+        let fault = match key {
+            LABELS | ANNOTATIONS if string_map(attribute.value).is_none() => {
+                Some("is not a map of strings in YAML")
+            }
+            DELETE_DELAY if !is_duration(attribute.value) => Some("is not a duration such as 90s or 1h30m"),
+            _ => None,
+        };
+        if let Some(what) = fault {
+            return Err(self.refuse_attribute(
+                attribute,
+                what,
+                "correct it, or remove it: a sidecar does not need it",
+            ));
+        }
+        let what = match key {
+            HOST_PATH if !self.inputs.host_directories => "has no effect here: these nodes have no directories to mount",
+            ANNOTATIONS if !self.inputs.annotates_pod => "has an effect on VCI and CCI only",
+            _ if FOR_ADMINISTRATORS.contains(&key) => return Ok(()),
+            _ if WITHOUT_EFFECT.contains(&key) => "has no effect in a sidecar",
+            _ => "is not a setting, ignored",
+        };
+        self.warnings.push(format!("{}: {what}", place(self.inputs.resolved, attribute)));
+        Ok(())
+    }
+}
+
+/// A YAML or JSON map of strings; numbers and booleans are taken as text.
+pub(super) fn string_map(text: &str) -> Option<Map> {
+    serde_saphyr::from_str::<Option<Map>>(text).ok().map(Option::unwrap_or_default)
+}
+
+/// Whether a text is a duration as Go writes them: `90s`, `1h30m`, `1.5h`, `-2m`, `0`.
+fn is_duration(text: &str) -> bool {
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
+        return true;
+    }
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(end);
+        if number.parse::<f64>().is_err() {
+            return false;
+        }
+        // Longer units first: `m` is the beginning of `ms`.
+        let unit =
+            ["ns", "us", "µs", "μs", "ms", "s", "m", "h"].iter().find_map(|unit| tail.strip_prefix(unit));
+        let Some(tail) = unit else { return false };
+        rest = tail;
+        parts += 1;
+    }
+    parts > 0
+}
+
+/// The object and field an attribute is in; a key with `spec.` before it is a field of the volume's spec.
+pub(super) fn place(resolved: &Resolved, attribute: Attribute<'_>) -> String {
+    let key = attribute.key;
+    match (attribute.holder, key.strip_prefix("spec.")) {
+        (Holder::Volume, None) if resolved.bound => {
+            format!("persistentvolume {:?}: spec.csi.volumeAttributes[{key:?}]", resolved.volume_name)
+        }
+        (Holder::Volume, None) => format!("storageclass {:?}: parameters[{key:?}]", resolved.claim.class),
+        (Holder::Volume, Some(_)) if resolved.bound => {
+            format!("persistentvolume {:?}: {key}", resolved.volume_name)
+        }
+        (Holder::Volume, Some(field)) => format!("storageclass {:?}: {field}", resolved.claim.class),
+        (Holder::Claim, _) if resolved.claim.name.is_empty() => {
+            let volume = resolved.pod_volumes.first().map(|volume| volume.name.as_str()).unwrap_or_default();
+            format!("pod volume {volume:?}: ephemeral.volumeClaimTemplate annotation {key:?}")
+        }
+        (Holder::Claim, _) => {
+            let (namespace, name) = (&resolved.claim.namespace, &resolved.claim.name);
+            format!("persistentvolumeclaim \"{namespace}/{name}\": annotation {key:?}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for text in ["0", "90s", "1h30m", "1.5h", "-2m", "+3ms", "10µs"] {
+            assert!(is_duration(text), "{text}");
+        }
+        for text in ["", "5", "s", "1x", "1h 2m", "m1", "1.2.3s", "-"] {
+            assert!(!is_duration(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn maps_are_yaml_or_json() {
+        let map = |text: &str| string_map(text).map(|map| map.into_iter().collect::<Vec<_>>());
+        assert_eq!(map("{\"a\": \"b\"}"), Some(vec![("a".into(), "b".into())]));
+        assert_eq!(map("a: 1\n"), Some(vec![("a".into(), "1".into())]));
+        assert_eq!(map("[a]"), None);
+        assert_eq!(map("a: {b: c}"), None);
+    }
+}
