@@ -68,6 +68,9 @@ pub struct Config {
     pub allow_unsafe_claim_annotations: bool,
     /// The most a claim's annotations may ask for.
     pub claim_annotation_limits: ClaimAnnotationLimits,
+    /// Native sidecars of others that start before the clients, because the clients need them: a service mesh's
+    /// proxy.
+    pub after: Vec<String>,
     /// Items of `mountPodPatch`, in their order.
     pub patches: Vec<PatchItem>,
     /// Identifies the contents, for the status annotation; empty without a ConfigMap.
@@ -82,6 +85,7 @@ impl Default for Config {
             enable_controller_set_quota: true,
             allow_unsafe_claim_annotations: false,
             claim_annotation_limits: ClaimAnnotationLimits::default(),
+            after: Vec::new(),
             patches: Vec::new(),
             revision: String::new(),
         }
@@ -135,6 +139,7 @@ struct Document {
     #[serde(rename = "allowUnsafePVCAnnotations")]
     allow_unsafe_pvc_annotations: Option<bool>,
     pvc_annotation_limits: Option<WrittenLimits>,
+    after: Option<Vec<String>>,
     mount_pod_patch: Option<Vec<PatchItem>>,
 
     enable_node_selector: Option<IgnoredAny>,
@@ -188,6 +193,7 @@ impl Config {
                 cpu: limits.cpu.and_then(|quantity| quantity.0.parse().ok()),
                 memory: limits.memory.and_then(|quantity| quantity.0.parse().ok()),
             },
+            after: document.after.unwrap_or_default(),
             patches,
             revision: revision(text),
         };

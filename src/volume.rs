@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod cache;
+mod class;
 pub mod exit_order;
 pub mod objects;
 mod options;

@@ -5,10 +5,31 @@
 
 use k8s_openapi::api::core::v1 as api;
 
-use crate::volume::settings::ExitOrder;
+use crate::{
+    pod::{Container, Pod},
+    volume::{Resolved, settings::ExitOrder},
+};
 
 /// How long a client may take until its mount answers before it is started again, in seconds.
 const START_LIMIT: u32 = 120;
+
+/// Where native clients go among the init containers: at the front, or behind the native sidecars named in `after`,
+/// but always before whoever mounts one of their volumes.
+pub(crate) fn first(pod: &Pod<'_>, resolved: &[Resolved], after: &[String]) -> usize {
+    let containers = pod.spec.init_containers.as_deref().unwrap_or_default();
+    let needed = |container: &Container<'_>| {
+        container.restart_policy.as_deref() == Some("Always")
+            && after.iter().any(|name| *name == *container.name)
+    };
+    let consumes = |container: &Container<'_>| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| {
+            resolved.iter().flat_map(|one| &one.pod_volumes).any(|volume| volume.name == *mount.name)
+        })
+    };
+    let behind = containers.iter().rposition(needed).map_or(0, |index| index + 1);
+    behind.min(containers.iter().position(consumes).unwrap_or(behind))
+}
 
 /// A probe that succeeds once the mount answers: the root of a JuiceFS file system is inode 1.
 pub(crate) fn startup_probe(mount_point: &str) -> api::Probe {

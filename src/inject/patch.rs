@@ -175,7 +175,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Puts the clients where they start first: native ones before the init containers, others before the rest.
+    /// Puts the clients where they start first: native ones before the init containers (or after those they need),
+    /// others before the rest.
     fn add_containers(&mut self, containers: Vec<Value>) {
         let absent = self.plan.native && self.pod.spec.init_containers.is_none();
         if absent {
@@ -184,7 +185,7 @@ impl Writer<'_> {
             return;
         }
         let list = if self.plan.native { "initContainers" } else { "containers" };
-        for (index, container) in containers.into_iter().enumerate() {
+        for (index, container) in (self.plan.first..).zip(containers) {
             self.operations.add(&["spec", list, &index.to_string()], container);
         }
     }

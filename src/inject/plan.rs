@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) clients: Vec<Client>,
     /// What the clients' metrics ports are called.
     pub(crate) metrics_port_name: &'static str,
+    /// Where in their list the clients go.
+    pub(crate) first: usize,
     /// The grace period the pod needs, if it has less.
     pub(crate) grace: Option<i64>,
     /// Seconds a `preStop` may wait for the application: the pod's own grace period.
@@ -97,6 +99,7 @@ impl Plan {
             native,
             clients: Vec::with_capacity(resolved.len()),
             metrics_port_name: names.metrics_port_name(),
+            first: if native { order::first(pod, &resolved, &engine.config.after) } else { 0 },
             grace: None,
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
             warnings: Vec::new(),

@@ -89,7 +89,7 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
     }
 }
 
-/// Puts our containers into the right list, at its front, in order, with the fields they need.
+/// Puts our containers into the right list, where they were planned, in order, with the fields they need.
 fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
     let (wanted_list, other_list) =
         if status.native { ("initContainers", "containers") } else { ("containers", "initContainers") };
@@ -105,9 +105,11 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
         .iter()
         .map(|container| container["name"].as_str().unwrap_or_default())
         .collect();
-    for (index, name) in status.containers().enumerate() {
-        let Some(wanted) = position(list(desired, wanted_list), name) else { continue };
-        let wanted = &list(desired, wanted_list)[wanted];
+    let planned = list(desired, wanted_list);
+    let first = status.containers().next().and_then(|name| position(planned, name)).unwrap_or(0);
+    for (index, name) in (first..).zip(status.containers()) {
+        let Some(wanted) = position(planned, name) else { continue };
+        let wanted = &planned[wanted];
         let to = index.to_string();
         match order.iter().position(|present| *present == name) {
             None => {

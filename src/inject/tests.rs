@@ -28,6 +28,7 @@ struct Case {
     family: Family,
     identity: Option<&'static str>,
     process: Process,
+    config: &'static str,
 }
 
 impl Default for Case {
@@ -36,6 +37,7 @@ impl Default for Case {
             family: Family::Node,
             identity: Some("15a9c4cc-ad55-412b-b2d1-a430f77e12f2"),
             process: Process::default(),
+            config: "",
         }
     }
 }
@@ -46,7 +48,7 @@ impl Case {
     }
 
     fn decide(&self, pod: &Value) -> Decision {
-        let (lookup, config) = (cluster(), Config::default());
+        let (lookup, config) = (cluster(), Config::parse(self.config).unwrap().0);
         let engine = Engine { lookup: &lookup, config: &config, process: &self.process, explain: true };
         let view = Pod::deserialize(pod).unwrap();
         let subject = Subject {
@@ -108,6 +110,33 @@ fn a_template_shares_an_empty_directory() {
     let mount = &injected["spec"]["containers"][0]["volumeMounts"][0];
     assert_eq!(mount["mountPropagation"], "HostToContainer");
     assert!(decision.warnings.iter().any(|warning| warning.contains("template")), "{:?}", decision.warnings);
+}
+
+#[test]
+fn a_mesh_starts_before_the_clients_that_need_it() {
+    let mut pod = pod("logs");
+    let mounts = json!([{"name": "d", "mountPath": "/d"}]);
+    pod["spec"]["initContainers"] = json!([
+        {"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "fetch", "volumeMounts": mounts}
+    ]);
+    let names = |pod: &Value| -> Vec<String> {
+        let containers = pod["spec"]["initContainers"].as_array().unwrap();
+        containers.iter().map(|container| container["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&Case::default().inject(&pod)), ["jfs-mount", "istio-proxy", "fetch"]);
+    let case = Case { config: "after: [istio-proxy]", ..Case::default() };
+    let injected = defaulted(case.inject(&pod));
+    assert_eq!(names(&injected), ["istio-proxy", "jfs-mount", "fetch"]);
+    assert_eq!(case.decide(&injected).code, Code::AlreadyInjected);
+    // Another webhook may add the mesh later, to the front or to the back.
+    let mut pushed = Case::default().inject(&pod);
+    pushed["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
+    assert_eq!(
+        names(&patched(&pushed, &Case::default().decide(&pushed))),
+        ["jfs-mount", "istio-proxy", "fetch"]
+    );
+    pod["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
+    assert_eq!(names(&case.inject(&pod)), ["jfs-mount", "fetch", "istio-proxy"]);
 }
 
 #[test]

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use super::{
-    Lookup,
-    objects::{Claim, Map, PersistentVolume, SecretReference, StorageClass},
-    pattern::{self, ClaimFacts, NodeFacts, SelectedNode},
+    Lookup, class,
+    objects::{Claim, Map, PersistentVolume, SecretReference},
+    pattern::{ClaimFacts, SelectedNode},
 };
 use crate::{
     outcome::{Code, Refusal},
@@ -18,13 +18,6 @@ use crate::{
 
 /// The annotation by which Kubernetes says who provisions a claim.
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
-/// The annotation by which the scheduler names the node a claim is made for.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// Parameters of a class that name the user secret.
-const SECRET_NAME: &str = "csi.storage.k8s.io/node-publish-secret-name";
-const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace";
-/// Parameters with this beginning are secret references and have templates of their own.
-const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
 
 /// One JuiceFS claim of a pod, with the volume behind it.
 #[derive(Clone, Debug, Default)]
@@ -285,16 +278,16 @@ impl Resolver<'_> {
         };
         let Some(class) = class.filter(|class| class.provisioner == self.driver) else { return Ok(None) };
         let name = Some(metadata.uid.as_str()).filter(|uid| !uid.is_empty()).map(|uid| format!("pvc-{uid}"));
-        let node = self.selected_node(&class, claim);
+        let node = class::selected_node(&class, claim, self.lookup);
         let facts = ClaimFacts {
             name: Some(&metadata.name),
             namespace: &metadata.namespace,
             labels: &metadata.labels,
             annotations: &metadata.annotations,
             volume: name.as_deref(),
-            node: node.as_ref().map_or_else(|| waits(&class), SelectedNode::Known),
+            node: node.as_ref().map_or_else(|| class::node(&class), SelectedNode::Known),
         };
-        let mut resolved = self.planned(&class, &facts)?;
+        let mut resolved = class::plan(&class, &facts, &mut self.resolution.warnings)?;
         resolved.claim = ClaimIdentity { class: class.metadata.name.clone(), ..identity(claim) };
         resolved.access_modes.clone_from(&claim.spec.access_modes);
         if name.is_none() && !resolved.attributes.contains_key("subPath") {
@@ -347,9 +340,9 @@ impl Resolver<'_> {
             labels: &claim.labels,
             annotations: &claim.annotations,
             volume: None,
-            node: waits(&class),
+            node: class::node(&class),
         };
-        let mut resolved = self.planned(&class, &facts)?;
+        let mut resolved = class::plan(&class, &facts, &mut self.resolution.warnings)?;
         if !resolved.attributes.contains_key("subPath") {
             resolved.ephemeral_directory = Some(entry.name.clone());
         }
@@ -358,68 +351,6 @@ impl Resolver<'_> {
         resolved.pod_volumes.push(entry);
         self.resolution.volumes.push(resolved);
         Ok(())
-    }
-
-    /// What a class makes of a claim, as its provisioner would; `subPath` only if the class decides it.
-    fn planned(&mut self, class: &StorageClass, facts: &ClaimFacts<'_>) -> Result<Resolved, Refusal> {
-        let place = |field: &str| format!("storageclass \"{}\": {field}", class.metadata.name);
-        let mut attributes = Map::new();
-        for (key, template) in &class.parameters {
-            let value = if key.starts_with(SECRET_PARAMETERS) {
-                pattern::resolve_secret_reference(template, facts)
-            } else if key == "pathPattern" {
-                pattern::resolve_path(template, facts)
-            } else {
-                pattern::resolve_parameter(template, facts)
-            };
-            let field = || place(&format!("parameters[\"{key}\"]"));
-            let value = value.map_err(|error| unusable(field(), &error))?;
-            self.warn(&field, value.warnings);
-            attributes.insert(key.clone(), value.text);
-        }
-        if let Some(path) = attributes.get("pathPattern").filter(|path| !path.is_empty()) {
-            let path = path.clone();
-            attributes.entry("subPath".to_owned()).or_insert(path);
-        }
-        let mut mount_options = Vec::new();
-        for (index, template) in class.mount_options.iter().enumerate() {
-            let field = || place(&format!("mountOptions[{index}]"));
-            let value =
-                pattern::resolve_parameter(template, facts).map_err(|error| unusable(field(), &error))?;
-            self.warn(&field, value.warnings);
-            mount_options.extend(value.text.split(',').map(|option| option.trim().to_owned()));
-        }
-        let parameter = |key: &str| attributes.get(key).cloned().unwrap_or_default();
-        let secret = SecretReference { namespace: parameter(SECRET_NAMESPACE), name: parameter(SECRET_NAME) };
-        if secret.name.is_empty() || secret.namespace.is_empty() {
-            return Err(Refusal::new(
-                Code::SecretMissing,
-                place("parameters"),
-                format!("{SECRET_NAME} and {SECRET_NAMESPACE} name no secret"),
-                "name the secret with the credentials of the file system",
-            ));
-        }
-        Ok(Resolved { attributes, mount_options, secret, ..Resolved::default() })
-    }
-
-    fn warn(&mut self, place: &dyn Fn() -> String, warnings: Vec<String>) {
-        self.resolution
-            .warnings
-            .extend(warnings.into_iter().map(|warning| format!("{}: {warning}", place())));
-    }
-
-    /// The node the scheduler has chosen for a claim, where it has.
-    fn selected_node(&self, class: &StorageClass, claim: &Claim) -> Option<NodeFacts> {
-        if !class.waits_for_consumer() {
-            return None;
-        }
-        let node = self.lookup.node(claim.metadata.annotations.get(SELECTED_NODE)?)?;
-        Some(NodeFacts {
-            name: node.metadata.name.clone(),
-            pod_cidr: node.spec.pod_cidr.clone(),
-            labels: node.metadata.labels.clone(),
-            annotations: node.metadata.annotations.clone(),
-        })
     }
 
     fn is_provisioned_by_us(&self, claim: &Claim) -> bool {
@@ -431,11 +362,6 @@ impl Resolver<'_> {
                 .get(PROVISIONER)
                 .is_some_and(|provisioner| provisioner == self.driver)
     }
-}
-
-/// What a class says of a node nobody has chosen yet.
-fn waits(class: &StorageClass) -> SelectedNode<'static> {
-    if class.waits_for_consumer() { SelectedNode::Later } else { SelectedNode::None }
 }
 
 /// Whether a volume is bound to, reserved for, or free to be bound to a claim that names it.
@@ -469,13 +395,4 @@ fn owned(map: Option<&std::collections::BTreeMap<Text<'_>, Text<'_>>>) -> Map {
 
 fn claim_place(claim: &Claim) -> String {
     format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, claim.metadata.name)
-}
-
-fn unusable(place: String, error: &pattern::PatternError) -> Refusal {
-    Refusal::new(
-        Code::ClaimUnusable,
-        place,
-        error.to_string(),
-        "correct the template, or the label or annotation it takes its value from",
-    )
 }

@@ -1,0 +1,95 @@
+//! What a StorageClass will make of a claim that is not bound yet, as its provisioner would.
+
+use super::{
+    Lookup, Resolved,
+    objects::{Claim, Map, SecretReference, StorageClass},
+    pattern::{self, ClaimFacts, NodeFacts, PatternError, SelectedNode},
+};
+use crate::outcome::{Code, Refusal};
+
+/// The annotation by which the scheduler names the node a claim is made for.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// Parameters of a class that name the user secret.
+const SECRET_NAME: &str = "csi.storage.k8s.io/node-publish-secret-name";
+const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace";
+/// Parameters with this beginning are secret references and have templates of their own.
+const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
+
+/// The volume a class would make; its attribute `subPath` is there only if the class decides it.
+///
+/// `warnings` gets what came out empty.
+pub(super) fn plan(
+    class: &StorageClass,
+    facts: &ClaimFacts<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Resolved, Refusal> {
+    let place = |field: &str| format!("storageclass \"{}\": {field}", class.metadata.name);
+    let mut warn = |field: &str, texts: Vec<String>| {
+        warnings.extend(texts.into_iter().map(|text| format!("{}: {text}", place(field))));
+    };
+    let mut attributes = Map::new();
+    for (key, template) in &class.parameters {
+        let value = if key.starts_with(SECRET_PARAMETERS) {
+            pattern::resolve_secret_reference(template, facts)
+        } else if key == "pathPattern" {
+            pattern::resolve_path(template, facts)
+        } else {
+            pattern::resolve_parameter(template, facts)
+        };
+        let field = format!("parameters[\"{key}\"]");
+        let value = value.map_err(|error| unusable(place(&field), &error))?;
+        warn(&field, value.warnings);
+        attributes.insert(key.clone(), value.text);
+    }
+    if let Some(path) = attributes.get("pathPattern").filter(|path| !path.is_empty()) {
+        let path = path.clone();
+        attributes.entry("subPath".to_owned()).or_insert(path);
+    }
+    let mut mount_options = Vec::new();
+    for (index, template) in class.mount_options.iter().enumerate() {
+        let field = format!("mountOptions[{index}]");
+        let value =
+            pattern::resolve_parameter(template, facts).map_err(|error| unusable(place(&field), &error))?;
+        warn(&field, value.warnings);
+        mount_options.extend(value.text.split(',').map(|option| option.trim().to_owned()));
+    }
+    let parameter = |key: &str| attributes.get(key).cloned().unwrap_or_default();
+    let secret = SecretReference { namespace: parameter(SECRET_NAMESPACE), name: parameter(SECRET_NAME) };
+    if secret.name.is_empty() || secret.namespace.is_empty() {
+        return Err(Refusal::new(
+            Code::SecretMissing,
+            place("parameters"),
+            format!("{SECRET_NAME} and {SECRET_NAMESPACE} name no secret"),
+            "name the secret with the credentials of the file system",
+        ));
+    }
+    Ok(Resolved { attributes, mount_options, secret, ..Resolved::default() })
+}
+
+/// The node the scheduler has chosen for a claim, where it has.
+pub(super) fn selected_node(class: &StorageClass, claim: &Claim, lookup: &dyn Lookup) -> Option<NodeFacts> {
+    if !class.waits_for_consumer() {
+        return None;
+    }
+    let node = lookup.node(claim.metadata.annotations.get(SELECTED_NODE)?)?;
+    Some(NodeFacts {
+        name: node.metadata.name.clone(),
+        pod_cidr: node.spec.pod_cidr.clone(),
+        labels: node.metadata.labels.clone(),
+        annotations: node.metadata.annotations.clone(),
+    })
+}
+
+/// What a class says of a node nobody has chosen yet.
+pub(super) fn node(class: &StorageClass) -> SelectedNode<'static> {
+    if class.waits_for_consumer() { SelectedNode::Later } else { SelectedNode::None }
+}
+
+fn unusable(place: String, error: &PatternError) -> Refusal {
+    Refusal::new(
+        Code::ClaimUnusable,
+        place,
+        error.to_string(),
+        "correct the template, or the label or annotation it takes its value from",
+    )
+}
