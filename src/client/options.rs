@@ -18,6 +18,7 @@ pub enum UserMetrics {
 }
 
 /// Reads the last `metrics=` option, whose port is the number after its last colon.
+#[must_use]
 pub fn user_metrics(options: &[String]) -> UserMetrics {
     let Some(address) = options.iter().rev().find_map(|option| option.strip_prefix("metrics=")) else {
         return UserMetrics::Unset;

@@ -111,6 +111,7 @@ fn is_safe(byte: u8) -> bool {
 /// The kubelet turns `$$` into `$` and `$(NAME)` into a value. A `$` before any other ASCII character is left
 /// alone; before a character beyond ASCII it is copied with that character's first byte as if that were a
 /// character of its own, which would spoil the text.
+#[must_use]
 pub fn shield_from_kubelet(text: &str) -> String {
     let mut shielded = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();

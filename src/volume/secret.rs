@@ -130,6 +130,7 @@ impl UserSecret {
 
     /// The variables of the sidecar that come from the injected secret, in the Go driver's order: credentials,
     /// hidden arguments, then those of `envs`.
+    #[must_use]
     pub fn environment(&self) -> Vec<Variable> {
         let credentials = self.credentials.iter().map(|name| Variable::same(name));
         let options = self.format_options.iter().filter_map(|option| option.value.as_ref());
@@ -142,6 +143,7 @@ impl UserSecret {
     }
 
     /// Whether this credential exists, by the name of its variable.
+    #[must_use]
     pub fn has_credential(&self, variable: &str) -> bool {
         self.credentials.contains(&variable)
     }
@@ -154,6 +156,7 @@ impl Variable {
 }
 
 /// Everything that is wrong with a user secret, each problem naming its key.
+#[must_use]
 pub fn check(data: &BTreeMap<String, Vec<u8>>) -> Vec<SecretError> {
     read::read(data).1
 }

@@ -177,7 +177,7 @@ impl Drop for Container {
     }
 }
 
-/// A community file system on SQLite and a directory with a difficult name.
+/// A community file system on `sqlite3` and a directory with a difficult name.
 struct FileSystem {
     scratch: Scratch,
     programs: String,

@@ -15,12 +15,14 @@ pub const SESSION_TOKEN: &str = "session-token";
 pub const SESSION_TOKEN_VARIABLE: &str = "session_token";
 
 /// Name of the injected secret of a claim, in the claim's namespace.
+#[must_use]
 pub fn injected_secret_name(claim: &str) -> String {
     format!("{claim}-jfs-secret")
 }
 
 /// Name of the secret that serves all generic ephemeral volumes of a class in a namespace: their claims have no
 /// name yet when their pods are admitted.
+#[must_use]
 pub fn class_secret_name(class: &str) -> String {
     format!("{class}-jfs-class-secret")
 }
