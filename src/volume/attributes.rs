@@ -187,7 +187,9 @@ impl<'a> Sources<'a> {
             ));
         }
         let what = match key {
-            HOST_PATH if !self.inputs.host_directories => "has no effect here: these nodes have no directories to mount",
+            HOST_PATH if !self.inputs.host_directories => {
+                "has no effect here: these nodes have no directories to mount"
+            }
             ANNOTATIONS if !self.inputs.annotates_pod => "has an effect on VCI and CCI only",
             _ if FOR_ADMINISTRATORS.contains(&key) => return Ok(()),
             _ if WITHOUT_EFFECT.contains(&key) => "has no effect in a sidecar",

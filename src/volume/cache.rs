@@ -233,7 +233,8 @@ fn host_directories<'a>(
 
 /// Directories of the node that are mounted at the same path.
 pub(super) fn host_paths(sources: &mut Sources<'_>) -> Result<Vec<String>, Refusal> {
-    let Some(attribute) = sources.attribute(attributes::HOST_PATH).filter(|_| sources.inputs.host_directories)
+    let Some(attribute) =
+        sources.attribute(attributes::HOST_PATH).filter(|_| sources.inputs.host_directories)
     else {
         return Ok(Vec::new());
     };
