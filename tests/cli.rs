@@ -331,7 +331,7 @@ fn the_quickstart_shows_what_is_added_to_its_deployment() {
         "{}",
         diff.stdout
     );
-    for line in ["+      - name: jfs-claim-site\n", "+        name: jfs-mount\n", "subdir=quickstart/site"] {
+    for line in ["+      - name: jfs-claim-site\n", "name: jfs-mount\n", "subdir=quickstart/site"] {
         assert!(diff.stdout.contains(line), "{line}: {}", diff.stdout);
     }
     assert!(!diff.stdout.contains("change-me") && !diff.stdout.contains('\u{1b}'), "{}", diff.stdout);
