@@ -47,7 +47,7 @@ enum Action {
     Explain(explain::Arguments),
     /// Answer an AdmissionReview on the standard input as the webhook would
     Review(review::Arguments),
-    /// Serve the admission webhook over TLS
+    /// Serve the admission webhook over TLS, with manifests for a cluster
     Webhook(webhook::WebhookArguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),

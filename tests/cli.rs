@@ -8,6 +8,15 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use juicefs_sidecar::{
+    admission::{self, Endpoint},
+    config::{Config, Process},
+    inject::{Engine, Family},
+    offline::{
+        Manifests,
+        files::{self, Source},
+    },
+};
 use serde_json::Value;
 
 /// A directory of its own for each test, gone with it.
@@ -322,7 +331,7 @@ fn the_quickstart_shows_what_is_added_to_its_deployment() {
         "{}",
         diff.stdout
     );
-    for line in ["+      - name: jfs-claim-site\n", "+        name: jfs-mount\n", "subdir=quickstart/site"] {
+    for line in ["+      - name: jfs-claim-site\n", "name: jfs-mount\n", "subdir=quickstart/site"] {
         assert!(diff.stdout.contains(line), "{line}: {}", diff.stdout);
     }
     assert!(!diff.stdout.contains("change-me") && !diff.stdout.contains('\u{1b}'), "{}", diff.stdout);
@@ -474,4 +483,45 @@ fn explain_tells_people_about_each_volume() {
     assert!(!result.stdout.contains("change-me"), "{}", result.stdout);
     let nothing = run(&[("a.yaml", "a: 1\n")], &["explain", "-f", "a.yaml"]);
     assert_eq!(nothing, ran(0, "", "no workload among the manifests\n"));
+}
+
+#[test]
+fn a_review_is_answered_as_the_webhook_answers_it() {
+    let reviews = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reviews");
+    let cluster = format!("{reviews}/cluster");
+    let body = std::fs::read_to_string(format!("{reviews}/job.create.json")).unwrap();
+    let documents = files::read(&[Source::Path(cluster.clone().into())]).unwrap();
+    let (lookup, _) = Manifests::gather(&documents, "default").unwrap();
+    let (config, process) = (Config::default(), Process::default());
+    let engine = Engine { lookup: &lookup, config: &config, process: &process, explain: false };
+    for (family, arguments) in [(Family::Node, &[][..]), (Family::Serverless, &["--serverless"])] {
+        let expected = admission::answer(body.as_bytes(), Endpoint::Inject(family), &engine);
+        let result = run_with(&[], &[&["review", "--cluster", &cluster], arguments].concat(), &body);
+        assert_eq!(result, ran(0, &String::from_utf8(expected.body).unwrap(), ""));
+        let answer: Value = serde_json::from_str(&result.stdout).unwrap();
+        assert_eq!(
+            (&answer["response"]["allowed"], &answer["kind"]),
+            (&Value::from(true), &Value::from("AdmissionReview"))
+        );
+        assert!(answer["response"]["patch"].is_string(), "{answer}");
+    }
+    for text in ["", "text", "{}", "{\"kind\": \"Pod\"}"] {
+        let result = run_with(&[], &["review"], text);
+        assert_eq!((result.code, &*result.stdout), (Some(2), ""), "{text}");
+        assert!(result.stderr.starts_with("error: <stdin>: "), "{}", result.stderr);
+    }
+}
+
+#[test]
+fn the_standard_input_is_read_once() {
+    for arguments in [
+        &["inject", "-f", "-", "-"][..],
+        &["inject", "-f", "-", "--cluster", "-"],
+        &["explain", "-f", "a.yaml", "--cluster", "-", "--config", "-"],
+        &["review", "--cluster", "-"],
+    ] {
+        let result = run_with(&[("a.yaml", "a: 1\n")], arguments, "{}");
+        let complaint = "error: the standard input can be read only once: give `-` in one place\n";
+        assert_eq!(result, ran(2, "", complaint), "{arguments:?}");
+    }
 }

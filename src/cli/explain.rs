@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     inject::{Decision, VolumeReport},
-    offline::{files, render, workloads::workloads},
+    offline::{render, workloads::workloads},
 };
 
 /// `explain`
@@ -62,9 +62,9 @@ struct Explained {
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
-        let documents = files::read(&self.files.filename)?;
+        let documents = self.files.read()?;
         let scope = self.place.scope();
-        let situation = self.cluster.situation(&documents, &scope.namespace, output)?;
+        let situation = self.cluster.situation(&documents, &self.files.filename, &scope.namespace, output)?;
         let engine = situation.engine(true);
         let mut explained = Vec::new();
         let mut code = 0;

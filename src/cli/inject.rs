@@ -9,7 +9,7 @@ use super::{
 use crate::{
     offline::{
         changes::Changes,
-        files, render,
+        render,
         workloads::{Workload, workloads},
     },
     outcome::{Code, Kind},
@@ -83,9 +83,9 @@ impl Form {
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
-        let documents = files::read(&self.files.filename)?;
+        let documents = self.files.read()?;
         let scope = self.place.scope();
-        let situation = self.cluster.situation(&documents, &scope.namespace, output)?;
+        let situation = self.cluster.situation(&documents, &self.files.filename, &scope.namespace, output)?;
         let engine = situation.engine(false);
         let mut changes = Changes::new(&documents);
         let mut code = 0;

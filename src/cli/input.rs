@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use anyhow::ensure;
 use clap::Args;
 
 use super::{output::Output, process::ProcessArguments};
@@ -22,6 +23,20 @@ pub(super) struct Files {
     /// input; the storage objects, Secrets, Nodes, Namespaces and the ConfigMap among them count as the cluster
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub(super) filename: Vec<Source>,
+}
+
+impl Files {
+    pub(super) fn read(&self) -> anyhow::Result<Vec<Document>> {
+        once(&self.filename)?;
+        Ok(files::read(&self.filename)?)
+    }
+}
+
+/// What has been read from the standard input is gone for the next reader.
+fn once<'a>(sources: impl IntoIterator<Item = &'a Source>) -> anyhow::Result<()> {
+    let stdin = sources.into_iter().filter(|source| **source == Source::Stdin).count();
+    ensure!(stdin < 2, "the standard input can be read only once: give `-` in one place");
+    Ok(())
 }
 
 /// The cluster around the workloads.
@@ -94,13 +109,15 @@ pub(super) struct Situation {
 }
 
 impl Cluster {
-    /// Reads the cluster: `--cluster`, then the given documents, whose objects win.
+    /// Reads the cluster: `--cluster`, then the given documents, whose objects win; `input` is what else is read.
     pub(super) fn situation(
         &self,
         documents: &[Document],
+        input: &[Source],
         namespace: &str,
         output: &mut Output,
     ) -> anyhow::Result<Situation> {
+        once(input.iter().chain(&self.around).chain(&self.config))?;
         let around = files::read(&self.around)?;
         let (manifests, notices) = Manifests::gather(around.iter().chain(documents), namespace)?;
         for notice in notices {
@@ -110,10 +127,7 @@ impl Cluster {
             Some(file) => Some(Configuration::of_file(&file.to_string(), &files::read_text(file)?)?),
             None => None,
         };
-        let (config, notices) = match given.as_ref().or(manifests.configuration()) {
-            Some(configuration) => configuration.read()?,
-            None => (Config::default(), Vec::new()),
-        };
+        let (config, notices) = manifests.config(given.as_ref())?;
         for notice in notices {
             output.tell(&notice.to_string());
         }

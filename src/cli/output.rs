@@ -9,7 +9,9 @@ use anyhow::Context as _;
 pub(super) struct Output {
     stdout: io::Stdout,
     stderr: io::Stderr,
-    /// Whether the standard output is a terminal whose owner likes colours.
+    /// Whether the standard output is a terminal.
+    pub(super) terminal: bool,
+    /// Whether it is one whose owner likes colours.
     pub(super) colours: bool,
 }
 
@@ -19,8 +21,9 @@ impl Output {
         let unwanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         let (stdout, stderr) = (io::stdout(), io::stderr());
-        let colours = stdout.is_terminal() && !unwanted("NO_COLOR") && !dumb;
-        Self { stdout, stderr, colours }
+        let terminal = stdout.is_terminal();
+        let colours = terminal && !unwanted("NO_COLOR") && !dumb;
+        Self { stdout, stderr, terminal, colours }
     }
 
     /// Writes the result. A reader that has seen enough (`| head`) is none of our business.

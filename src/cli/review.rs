@@ -1,19 +1,27 @@
 //! `juicefs-sidecar review`: one AdmissionReview in, the webhook's answer out.
 
+use std::io::{self, Read as _};
+
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{input::Cluster, output::Output};
+use crate::{
+    admission::{Endpoint, answer},
+    inject::Family,
+    offline::files::Source,
+};
 
 /// `review`
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Answer as the webhook path for serverless Kubernetes does
     #[arg(long)]
     serverless: bool,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 const EXAMPLES: &str = "\
@@ -26,8 +34,18 @@ Exit code:
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
-        let situation = self.cluster.situation(&[], "default", output)?;
-        let _ = (situation.engine(false), self.serverless);
-        anyhow::bail!("not there yet")
+        let situation = self.cluster.situation(&[], &[Source::Stdin], "default", output)?;
+        let mut body = Vec::new();
+        io::stdin().lock().read_to_end(&mut body).context("cannot read the standard input")?;
+        let family = if self.serverless { Family::Serverless } else { Family::Node };
+        let answer = answer(&body, Endpoint::Inject(family), &situation.engine(false));
+        if !answer.is_review() {
+            bail!("<stdin>: {}", answer.summary.message);
+        }
+        output.write(&answer.body)?;
+        if output.terminal {
+            output.write(b"\n")?;
+        }
+        Ok(0)
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     inject,
-    offline::{changes::Changes, files, workloads::workloads},
+    offline::{changes::Changes, workloads::workloads},
     outcome::{Code, Kind},
 };
 
@@ -34,7 +34,7 @@ What was added is known by the annotation sidecar.juicefs.com/status; workloads 
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
-        let documents = files::read(&self.files.filename)?;
+        let documents = self.files.read()?;
         let mut changes = Changes::new(&documents);
         let mut code = 0;
         for (index, document) in documents.iter().enumerate() {

@@ -25,7 +25,6 @@ use crate::{
         state::{App, Source, State, follow},
         timeout,
     },
-    config::Config,
     offline::{self, Configuration, Manifests},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
@@ -218,14 +217,6 @@ impl Source for Files {
         for notice in notices {
             tracing::warn!("{notice}");
         }
-        let config = self.configuration(&manifests)?;
-        Ok(State { lookup: Box::new(manifests), config, process: self.process.process() })
-    }
-}
-
-impl Files {
-    /// The configuration of the file, of the ConfigMap among the manifests, or none.
-    fn configuration(&self, manifests: &Manifests) -> anyhow::Result<Config> {
         let given = match &self.config {
             Some(path) => {
                 let source = offline::files::Source::Path(path.clone());
@@ -233,14 +224,11 @@ impl Files {
             }
             None => None,
         };
-        let Some(configuration) = given.as_ref().or(manifests.configuration()) else {
-            return Ok(Config::default());
-        };
-        let (config, notices) = configuration.read()?;
+        let (config, notices) = manifests.config(given.as_ref())?;
         for notice in notices {
             tracing::warn!("{notice}");
         }
-        Ok(config)
+        Ok(State { lookup: Box::new(manifests), config, process: self.process.process() })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     objects::{escape, objects},
 };
 use crate::{
-    config::match_labels,
+    config::{Config, match_labels},
     inject::Family,
     volume::{
         Claim, Lookup, Node, PersistentVolume, SecretError, StorageClass, UserSecret,
@@ -145,9 +145,13 @@ impl Manifests {
         Ok(true)
     }
 
-    /// The configuration, if the ConfigMap `juicefs-csi-driver-config` is among the manifests.
-    pub fn configuration(&self) -> Option<&Configuration> {
-        self.configuration.as_ref()
+    /// The given configuration, else that of the ConfigMap `juicefs-csi-driver-config` among the manifests, else the
+    /// default; and what there is to say about it.
+    pub fn config(&self, given: Option<&Configuration>) -> Result<(Config, Vec<Notice>), InputError> {
+        match given.or(self.configuration.as_ref()) {
+            Some(configuration) => configuration.read(),
+            None => Ok((Config::default(), Vec::new())),
+        }
     }
 
     /// Whether pods of the namespace are to be injected, and how: `None` if the namespace is not among the
