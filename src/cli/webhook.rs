@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    future::pending,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     net::SocketAddr,
@@ -15,7 +14,10 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Mutex,
+};
 
 use super::process::ProcessArguments;
 use crate::{
@@ -140,21 +142,22 @@ fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
     if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
         files::publish(path, ca_pem)?;
     }
-    announce(&listeners, arguments)?;
     let limits = Limits { in_flight: arguments.max_in_flight, ..Limits::default() };
     let app = Arc::new(App::new(state, metrics, limits));
     let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let served = runtime.block_on(async {
+        let signals = Signals::new().context("cannot wait for signals")?;
+        announce(&listeners, arguments)?;
         let follower = tokio::spawn(follow(Arc::clone(&app), source, seen, arguments.poll_interval));
-        let served = serve(Arc::clone(&app), listeners, tls, drain, told_to_stop).await;
+        let served = serve(Arc::clone(&app), listeners, tls, drain, || signals.next()).await;
         follower.abort();
-        served
+        served.context("the server ended")
     });
     // A file that cannot be read for long must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    served.context("the server ended")
+    served
 }
 
 /// The certificate to serve with; with it the CA's, if both are self-made.
@@ -182,15 +185,20 @@ fn announce(listeners: &Listeners, arguments: &WebhookArguments) -> anyhow::Resu
     Ok(())
 }
 
-async fn told_to_stop() -> Stop {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => Stop::Managed,
-        _ = interrupt.recv() => Stop::Interactive,
+/// The signals that end the program; none is missed once this exists.
+struct Signals(Mutex<(Signal, Signal)>);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Mutex::new((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+    }
+
+    async fn next(&self) -> Stop {
+        let (terminate, interrupt) = &mut *self.0.lock().await;
+        tokio::select! {
+            _ = terminate.recv() => Stop::Managed,
+            _ = interrupt.recv() => Stop::Interactive,
+        }
     }
 }
 

@@ -6,6 +6,13 @@ mod recorded;
 mod router;
 mod wire;
 
+use juicefs_sidecar::admission::{Answer, Endpoint, answer};
+
+/// What the library answers over the recorded cluster.
+fn expected(body: &[u8], endpoint: Endpoint) -> Answer {
+    answer(body, endpoint, &recorded::state().engine())
+}
+
 /// Keeps a failing test from waiting for ever.
 async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
     let limit = std::time::Duration::from_secs(seconds);

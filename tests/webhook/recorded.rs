@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use juicefs_sidecar::{
-    admission::{Answer, Endpoint, answer, state::State},
+    admission::{Endpoint, state::State},
     config::{Config, Process},
     inject::Family,
     offline::{Manifests, files},
@@ -38,20 +38,4 @@ pub(crate) fn state() -> State {
     let documents = files::read(&[files::Source::Path(directory().join("cluster"))]).expect("manifests");
     let (manifests, _) = Manifests::gather(&documents, "default").expect("objects");
     State { lookup: Box::new(manifests), config: Config::default(), process: Process::default() }
-}
-
-/// What the library answers.
-pub(crate) fn expected(body: &[u8], endpoint: Endpoint) -> Answer {
-    answer(body, endpoint, &state().engine())
-}
-
-/// Every value of the cluster's secrets, decoded, that is confidential and long enough to be told from chance.
-pub(crate) fn confidential() -> Vec<String> {
-    let confidential = [
-        "redis://:p%40ss@redis.data.svc:6379/1",
-        "p%40ss",
-        "s3cr3t$k&y;(with)|shell>chars",
-        "0123456789abcdef",
-    ];
-    confidential.map(str::to_owned).to_vec()
 }

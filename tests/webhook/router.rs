@@ -28,7 +28,10 @@ use juicefs_sidecar::{
 };
 use tower::ServiceExt as _;
 
-use super::recorded::{self, ENDPOINTS, expected, reviews};
+use super::{
+    expected,
+    recorded::{self, ENDPOINTS, reviews},
+};
 
 const INJECT: &str = "/juicefs/inject-v1-pod?timeout=10s";
 

@@ -21,7 +21,8 @@ use tokio::{
 
 use super::{
     client::Server,
-    recorded::{self, ENDPOINTS, expected, reviews},
+    expected,
+    recorded::{self, ENDPOINTS, reviews},
     within,
 };
 
