@@ -3,6 +3,7 @@
 //! The client's container runs `sh -c` with a script of at most two lines: one that formats or logs in, and one that
 //! becomes the client. Words and their order are those of the Go driver; quotes are added where a value or an
 //! expansion needs them, so that the client's arguments are exactly the user's values.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod community;
 mod enterprise;

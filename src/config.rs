@@ -1,4 +1,5 @@
 //! Behaviour: the ConfigMap (upstream schema) and what the process was told by flags and environment.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod check;
 mod decode;

@@ -1,4 +1,5 @@
 //! From a pod and its volumes to JSON Patch operations. Pure: no I/O, no clock.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod classic;
 mod names;

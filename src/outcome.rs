@@ -1,6 +1,7 @@
 //! What can come of a workload, and what each outcome means to every audience.
 //!
 //! This is the one place where a decision becomes an HTTP answer, a metric label, a log level and an exit code.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
 

@@ -2,6 +2,7 @@
 //!
 //! Parsing skips every field not named here, so that the cost of a pod is that of scanning its text. Lists and
 //! maps are `Option`s because a patch has to know whether they exist (`null` counts as absent).
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
 

@@ -1,4 +1,5 @@
 //! Which volumes of a pod are JuiceFS, and everything about each one. Pure: no I/O, no clock.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod attributes;
 pub mod cache;

@@ -117,7 +117,7 @@ impl<'de> Decoder<'de, '_> {
                 None => known.push((field, node)),
             }
         }
-        visitor.visit_map(Entries { entries: known.into_iter(), value: None, parent: self })
+        visitor.visit_map(Entries { remaining: known.into_iter(), value: None, parent: self })
     }
 }
 
@@ -135,7 +135,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'de, '_> {
             Value::List(items) => self.visit_list(items, visitor),
             Value::Map(entries) => {
                 let entries: Vec<_> = entries.iter().map(|(key, node)| (key.as_str(), node)).collect();
-                visitor.visit_map(Entries { entries: entries.into_iter(), value: None, parent: self })
+                visitor.visit_map(Entries { remaining: entries.into_iter(), value: None, parent: self })
             }
         }
     }
@@ -216,7 +216,7 @@ impl<'de> de::SeqAccess<'de> for List<'de, '_> {
 }
 
 struct Entries<'de, 'p> {
-    entries: std::vec::IntoIter<(&'de str, &'de Node)>,
+    remaining: std::vec::IntoIter<(&'de str, &'de Node)>,
     value: Option<(&'de str, &'de Node)>,
     parent: Decoder<'de, 'p>,
 }
@@ -225,7 +225,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de, '_> {
     type Error = Fault;
 
     fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        self.value = self.entries.next();
+        self.value = self.remaining.next();
         let Some((key, _)) = self.value else { return Ok(None) };
         seed.deserialize(key.into_deserializer()).map(Some)
     }

@@ -156,7 +156,8 @@ impl From<WrittenPercentages> for ResourcePercentages {
                     "cpu" => shares.cpu = Some(share),
                     "memory" => shares.memory = Some(share),
                     _ => {
-                        faults.push(format!("{field}.{resource}: only cpu and memory can be shared, ignored"))
+                        faults
+                            .push(format!("{field}.{resource}: only cpu and memory can be shared, ignored"));
                     }
                 }
             }
@@ -212,10 +213,10 @@ impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
         let source = match written.kind.as_str() {
             "HostPath" => {
                 let path = required(written.path, "path")?;
-                return match path.starts_with(['/', '$']) && !path.split('/').any(|part| part == "..") {
-                    true => Ok(Self { source: CacheSource::HostPath, path }),
-                    false => Err(format!("path {path:?} is not an absolute path without \"..\"")),
-                };
+                if !path.starts_with(['/', '$']) || path.split('/').any(|part| part == "..") {
+                    return Err(format!("path {path:?} is not an absolute path without \"..\""));
+                }
+                return Ok(Self { source: CacheSource::HostPath, path });
             }
             "PVC" => CacheSource::Claim(required(written.name, "name")?),
             "EmptyDir" => CacheSource::EmptyDir(api::EmptyDirVolumeSource {
@@ -227,7 +228,11 @@ impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
                 if !storage.parse::<Quantity>().is_ok_and(Quantity::is_positive) {
                     return Err(format!("storage {storage:?} is not more than nothing"));
                 }
-                CacheSource::Ephemeral(ephemeral(storage, written.access_modes, written.storage_class_name))
+                CacheSource::Ephemeral(Box::new(ephemeral(
+                    storage,
+                    written.access_modes,
+                    written.storage_class_name,
+                )))
             }
             kind => return Err(format!("type {kind:?} is none of HostPath, PVC, EmptyDir and Ephemeral")),
         };

@@ -1,3 +1,5 @@
+use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
+
 use super::*;
 use crate::volume::{cache::CacheSource, exit_order::ExitOrder, objects::Map};
 
@@ -292,7 +294,10 @@ mountPodPatch:
     assert_eq!(merged.mount_options.unwrap().item, 0);
     assert_eq!(merged.startup_probe.unwrap().value.period_seconds, Some(1), "the Go driver forgets this one");
     assert_eq!(*merged.exit_order.unwrap().value, ExitOrder::Sleep(5));
-    assert_eq!(merged.cache_dirs.unwrap().value[0].source, CacheSource::EmptyDir(Default::default()));
+    assert_eq!(
+        merged.cache_dirs.unwrap().value[0].source,
+        CacheSource::EmptyDir(EmptyDirVolumeSource::default())
+    );
     let volumes: Vec<_> =
         merged.volumes.iter().map(|volume| (volume.item, volume.value.name.as_str())).collect();
     assert_eq!(volumes, [(0, "one"), (1, "two")]);

@@ -45,7 +45,7 @@ pub(crate) fn sidecars(
                 client,
                 names,
                 volumes: Vec::new(),
-                mounts: Vec::new(),
+                volume_mounts: Vec::new(),
                 devices: Vec::new(),
                 caches: [0; 4],
             };
@@ -59,9 +59,9 @@ pub(crate) fn sidecars(
                 mounts.host_paths();
                 mounts.patched();
             }
-            let Mounts { volumes, mounts, devices, .. } = mounts;
+            let Mounts { volumes, volume_mounts, devices, .. } = mounts;
             let mut container = container(plan, client, pod_security);
-            container.volume_mounts = Some(mounts);
+            container.volume_mounts = Some(volume_mounts);
             container.volume_devices = (!devices.is_empty()).then_some(devices);
             Sidecar { container, volumes }
         })
@@ -196,7 +196,7 @@ struct Mounts<'a> {
     client: &'a Client,
     names: &'a mut Names,
     volumes: Vec<api::Volume>,
-    mounts: Vec<api::VolumeMount>,
+    volume_mounts: Vec<api::VolumeMount>,
     devices: Vec<api::VolumeDevice>,
     /// How many cache volumes of each kind there are so far.
     caches: [usize; 4],
@@ -215,7 +215,7 @@ impl Mounts<'_> {
             mount_path: path.to_owned(),
             ..api::VolumeMount::default()
         };
-        self.mounts.push_mut(mount)
+        self.volume_mounts.push_mut(mount)
     }
 
     /// What the client and the application share.
@@ -270,7 +270,7 @@ impl Mounts<'_> {
                     (0, "cachedir-pvc")
                 }
                 CacheSource::Ephemeral(source) => {
-                    volume.ephemeral = Some(source.clone());
+                    volume.ephemeral = Some((**source).clone());
                     (1, "cachedir-ephemeral")
                 }
                 CacheSource::Inline(source) => {
@@ -306,7 +306,7 @@ impl Mounts<'_> {
         for volume in &settings.volumes {
             let name = self.names.volume(&volume.name, &self.client.container);
             for mount in settings.volume_mounts.iter().filter(|mount| mount.name == volume.name) {
-                self.mounts.push(api::VolumeMount { name: name.clone(), ..mount.clone() });
+                self.volume_mounts.push(api::VolumeMount { name: name.clone(), ..mount.clone() });
             }
             for device in settings.volume_devices.iter().filter(|device| device.name == volume.name) {
                 self.devices.push(api::VolumeDevice { name: name.clone(), ..device.clone() });

@@ -70,13 +70,15 @@ pub(crate) fn operations(
         plan,
         pod,
         operations: Operations::default(),
-        status: Status::new("classic"),
+        status: Status {
+            profile: plan.profile.name.to_owned(),
+            native: plan.native,
+            identity: identity.map(str::to_owned),
+            config: revision.to_owned(),
+            ..Status::new("classic")
+        },
         volumes: pod.spec.volumes.as_ref().map_or(0, Vec::len),
     };
-    writer.status.profile = plan.profile.name.to_owned();
-    writer.status.native = plan.native;
-    writer.status.identity = identity.map(str::to_owned);
-    writer.status.config = revision.to_owned();
     for client in &plan.clients {
         writer.share(client);
     }

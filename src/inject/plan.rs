@@ -358,7 +358,7 @@ fn user_secret(engine: &Engine<'_>, resolved: &Resolved) -> Result<Arc<UserSecre
 
 /// What is certain about the labels of the node a pod will run on.
 ///
-/// A pod has no node at admission, save those of DaemonSets, which name it by an affinity to its `metadata.name`;
+/// A pod has no node at admission, save those of a `DaemonSet`, which name it by an affinity to its `metadata.name`;
 /// for the others the labels its own selector demands are known.
 fn node_labels(engine: &Engine<'_>, pod: &Pod<'_>) -> Option<Map> {
     let spec = &pod.spec;

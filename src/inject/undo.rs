@@ -88,7 +88,7 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
         }
         match reference.filter(|&reference| !volumes[reference][&volume.source].is_null()) {
             Some(from) => {
-                operations.relocate(&["spec", "volumes", &from.to_string(), &volume.source], &source)
+                operations.relocate(&["spec", "volumes", &from.to_string(), &volume.source], &source);
             }
             None => operations.add(&source, json!({ "claimName": volume.claim })),
         }

@@ -184,7 +184,7 @@ fn plain_words(error: &serde_saphyr::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Both parsers end their messages with ` at line N, column M` (serde_json without the comma).
+/// Both parsers end their messages with ` at line N, column M` (`serde_json` without the comma).
 fn without_position(text: &str) -> &str {
     text.rfind(" at line ").and_then(|at| text.get(..at)).unwrap_or(text)
 }

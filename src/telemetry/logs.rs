@@ -31,7 +31,7 @@ pub struct LogArguments {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 
-    /// Which lines are written: error, warn, info, debug or trace, also per module (info,juicefs_sidecar=debug)
+    /// Which lines are written: error, warn, info, debug or trace, also per module (`info,juicefs_sidecar=debug`)
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "LEVEL", value_parser = filter)]
     log_level: String,
 }

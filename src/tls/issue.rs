@@ -1,6 +1,7 @@
 //! A certificate authority and a serving certificate of our own making.
 //!
 //! Pure but for the keys: the clock is an argument.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::{
     net::IpAddr,

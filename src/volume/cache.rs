@@ -33,7 +33,7 @@ pub enum CacheSource {
     /// An `emptyDir`.
     EmptyDir(api::EmptyDirVolumeSource),
     /// A generic ephemeral volume.
-    Ephemeral(api::EphemeralVolumeSource),
+    Ephemeral(Box<api::EphemeralVolumeSource>),
     /// An inline CSI volume.
     Inline(api::CSIVolumeSource),
     /// A directory of the node, at the same path (node profile only).

@@ -31,7 +31,7 @@ pub(super) fn plan(
     for (key, template) in &class.parameters {
         let value = if key.starts_with(SECRET_PARAMETERS) {
             pattern::resolve_secret_reference(template, facts)
-        } else if key == "pathPattern" {
+        } else if key == "pathPattern" && !template.is_empty() {
             pattern::resolve_path(template, facts)
         } else {
             pattern::resolve_parameter(template, facts)
