@@ -40,7 +40,7 @@ pub(crate) fn sidecars(
     plan.clients
         .iter()
         .map(|client| {
-            let mut mounts = Mounts {
+            let mut mounts = Attachments {
                 plan,
                 client,
                 names,
@@ -59,7 +59,7 @@ pub(crate) fn sidecars(
                 mounts.host_paths();
                 mounts.patched();
             }
-            let Mounts { volumes, volume_mounts, devices, .. } = mounts;
+            let Attachments { volumes, volume_mounts, devices, .. } = mounts;
             let mut container = container(plan, client, pod_security);
             container.volume_mounts = Some(volume_mounts);
             container.volume_devices = (!devices.is_empty()).then_some(devices);
@@ -191,7 +191,7 @@ fn lifecycle(plan: &Plan, client: &Client) -> Option<api::Lifecycle> {
 }
 
 /// The mounts of one client, collected with the volumes behind them.
-struct Mounts<'a> {
+struct Attachments<'a> {
     plan: &'a Plan,
     client: &'a Client,
     names: &'a mut Names,
@@ -202,7 +202,7 @@ struct Mounts<'a> {
     caches: [usize; 4],
 }
 
-impl Mounts<'_> {
+impl Attachments<'_> {
     fn add(&mut self, wanted: &str, path: &str, source: api::Volume) -> &mut api::VolumeMount {
         let name = self.names.volume(wanted, &self.client.container);
         self.volumes.push(api::Volume { name: name.clone(), ..source });

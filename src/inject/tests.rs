@@ -271,8 +271,8 @@ fn an_intact_pod_is_left_alone() {
 
 #[test]
 fn what_others_damaged_is_put_right() {
-    let whole = defaulted(Case::default().inject(&pod("logs")));
     type Damage = fn(&mut Value);
+    let whole = defaulted(Case::default().inject(&pod("logs")));
     let damages: [(&str, Damage); 7] = [
         ("restartPolicy stripped", |pod| {
             pod["spec"]["initContainers"][0].as_object_mut().unwrap().remove("restartPolicy");
