@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use crate::config::Process;
+use crate::{config::Process, offline::manifests::version};
 
 /// What the process is told about the driver it stands in for; the same for every request.
 #[derive(Args, Clone, Debug, Default)]
@@ -87,18 +87,8 @@ fn editions(image: &str) -> (bool, bool) {
     }
 }
 
-/// `1.29`, `v1.29.3`, `1.29+` or `v1.29.3-gke.100` as (1, 29).
-pub(crate) fn kubernetes_version(text: &str) -> Result<(u32, u32), String> {
-    let mut parts = text.trim().trim_start_matches('v').splitn(3, '.');
-    let mut number = || {
-        let part = parts.next()?;
-        let digits = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
-        part.get(..digits)?.parse().ok()
-    };
-    match (number(), number()) {
-        (Some(major), Some(minor)) => Ok((major, minor)),
-        _ => Err("give major and minor version, for example 1.29".to_owned()),
-    }
+fn kubernetes_version(text: &str) -> Result<(u32, u32), String> {
+    version(text.trim()).ok_or_else(|| "give major and minor version, for example 1.29".to_owned())
 }
 
 fn absolute_path(text: &str) -> Result<String, String> {

@@ -32,8 +32,20 @@ use crate::{
     tls::{self, Identity, files, issue::issue},
 };
 
+const EXAMPLES: &str = "\
+Example, with a review sent by hand:
+  juicefs-sidecar webhook --manifests cluster.yaml --ca-out ca.crt &
+  curl --cacert ca.crt -H 'content-type: application/json' \\
+      --data-binary @review.json https://localhost:9444/juicefs/inject-v1-pod
+
+Exit code:
+  0  told to stop (SIGTERM, SIGINT), after answering what was in flight; a
+     second signal does not wait for that
+  2  it cannot serve; the log says why";
+
 /// Arguments of `webhook`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct WebhookArguments {
     /// File or directory of manifests that stand for the cluster: claims, volumes, classes, secrets, nodes;
     /// may be repeated; looked at again every few seconds

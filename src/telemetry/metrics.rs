@@ -128,14 +128,7 @@ impl Metrics {
             "When the serving certificate expires, seconds since 1970",
             self.certificate_expiry.clone(),
         );
-        registry.register(
-            "build",
-            "The program",
-            Info::new(vec![
-                ("version", env!("CARGO_PKG_VERSION")),
-                ("rust_version", env!("CARGO_PKG_RUST_VERSION")),
-            ]),
-        );
+        registry.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
 
     /// Counts an answered review and how long it took.
