@@ -80,8 +80,8 @@ fuzz: setup ## Fuzzes the admission answer with any bytes; FUZZ_SECONDS bounds i
 
 .PHONY: bench
 bench: ## Compares our path with the generic one (typed pod, diff) on the recorded reviews.
-	cargo bench --locked
+	cargo bench --locked --bench admission
 
 .PHONY: load
 load: ## Loads `webhook --manifests` over TLS: requests/s, p50, p99, memory.
-	tests/tools/load
+	cargo bench --locked --bench load

@@ -1,4 +1,4 @@
-//! Admission: AdmissionReviews in, AdmissionReviews out.
+//! Admission: reviews in, reviews out.
 //!
 //! [`answer`] is the whole of it and does no I/O: the bytes of a question, the endpoint it was sent to and an
 //! [`Engine`] give the bytes of the answer. The server ([`serve`]) and the command line call the same function, so
@@ -31,7 +31,7 @@ pub enum Endpoint {
     Inject(Family),
     /// User secrets, to be checked.
     ValidateSecret,
-    /// PersistentVolumes, to be checked.
+    /// Static volumes, to be checked.
     ValidateVolume,
 }
 

@@ -1,4 +1,4 @@
-//! Static PersistentVolumes: what would make every pod that uses one be refused, said when it is made.
+//! Static volumes: what would make every pod that uses one be refused, said when it is made.
 
 use super::{
     Answer, answer_with,
@@ -11,7 +11,7 @@ use crate::{
     volume::{PersistentVolume, objects::CsiSource},
 };
 
-/// Answers a review sent to the path that validates PersistentVolumes.
+/// Answers a review sent to the path that validates volumes.
 pub(super) fn answer(body: &[u8], engine: &Engine<'_>) -> Answer {
     answer_with::<PersistentVolume>(body, wanted, |request| {
         let name = match text(request.name.as_ref()) {

@@ -118,7 +118,6 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 
 impl WebhookArguments {
     /// Serves until told to stop: exit code 0 after a drain, 2 with the reason in the log if it cannot serve.
-    #[must_use]
     pub fn run(&self) -> u8 {
         self.logs.start();
         // What panicked is in the log with its place, not with its payload: that may quote the request.

@@ -1,5 +1,7 @@
 //! The webhook server: its router, its TLS, and the real program.
 
+#![cfg(feature = "engine")]
+
 mod client;
 mod program;
 mod recorded;
