@@ -5,6 +5,8 @@
 //! --connections 25 --http2` changes how long each part takes, and how. Client and server share the machine, and the program writes its
 //! log line per decision, as it would in production. Fails on any answer but the expected one.
 
+#![expect(clippy::expect_used, reason = "what cannot be set up has failed")]
+
 #[path = "../webhook/client.rs"]
 mod client;
 #[path = "../webhook/recorded.rs"]
@@ -146,7 +148,7 @@ fn options() -> Result<Options, Failure> {
         match argument.as_str() {
             "--seconds" => options.seconds = arguments.next().ok_or("--seconds needs a number")?.parse()?,
             "--connections" => {
-                options.connections = arguments.next().ok_or("--connections needs a number")?.parse()?
+                options.connections = arguments.next().ok_or("--connections needs a number")?.parse()?;
             }
             "--http2" => options.http2 = true,
             // Cargo adds it.

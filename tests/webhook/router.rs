@@ -203,7 +203,6 @@ async fn bodies_together_are_bounded_too() {
 /// A cluster that cannot be asked.
 struct Panics;
 
-#[expect(clippy::unimplemented, reason = "the test is about panics")]
 impl Lookup for Panics {
     fn claim(&self, _: &str, _: &str) -> Option<Arc<Claim>> {
         unimplemented!()
