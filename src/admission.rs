@@ -183,18 +183,15 @@ fn unreadable<'a, O: Deserialize<'a>>(
     wanted: fn(&Request<'_, Ignored>) -> Result<(), Verdict>,
 ) -> Answer {
     let Ok(review) = parse::<Ignored>(body) else {
-        return no_review(&NotAReview::Malformed(complaint::<O>(body)));
+        let (place, what) = complaint::<O>(body);
+        return no_review(&NotAReview::Malformed(place, what));
     };
     match review.question() {
         Ok((version, request)) => {
             let verdict = wanted(request).err().unwrap_or_else(|| {
-                Refusal::new(
-                    Code::Unreadable,
-                    "request",
-                    complaint::<O>(body),
-                    "correct this field; it is not what the API of Kubernetes says it is",
-                )
-                .into()
+                let (place, what) = complaint::<O>(body);
+                let remedy = "correct this field; it is not what the API of Kubernetes says it is";
+                Refusal::new(Code::Unreadable, place, what, remedy).into()
             });
             finish(version, request, text(request.name.as_ref()), verdict)
         }

@@ -75,8 +75,8 @@ pub struct Ignored {}
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAReview {
     /// Not JSON, or not even its outline fits.
-    #[error("body is no AdmissionReview: {0}; send what the API server sends to webhooks")]
-    Malformed(String),
+    #[error("body is no AdmissionReview: {0}: {1}; send what the API server sends to webhooks")]
+    Malformed(String, String),
     /// Another kind of object.
     #[error("kind is {0:?}; send an AdmissionReview")]
     OtherKind(String),
@@ -137,17 +137,14 @@ pub fn parse<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Review<'a, O>, se
     serde_json::from_slice(body)
 }
 
-/// Where and why a body that [`parse`] refused does not fit, as `request.object.spec…: what at line 1 column 2`.
+/// Where a body that [`parse`] refused does not fit (`request.object.spec…`) and why, with line and column.
 ///
 /// A second pass, so that the first one need not keep track of where it is.
-pub fn complaint<'a, O: Deserialize<'a>>(body: &'a [u8]) -> String {
+pub fn complaint<'a, O: Deserialize<'a>>(body: &'a [u8]) -> (String, String) {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, Review<'a, O>>(&mut deserializer) {
-        Ok(_) => "trailing characters after the review".to_owned(),
-        Err(error) => {
-            let path = error.path().to_string();
-            format!("{path}: {}", without_values(&error.into_inner().to_string()))
-        }
+        Ok(_) => ("review".to_owned(), "trailing characters after it".to_owned()),
+        Err(error) => (error.path().to_string(), without_values(&error.into_inner().to_string())),
     }
 }
 
@@ -229,16 +226,14 @@ mod tests {
     #[test]
     fn a_complaint_names_field_and_position_and_no_value() {
         let body = REVIEW.replace("\"app\"", "17").replace('\n', "");
-        let complaint = complaint::<Pod<'_>>(body.as_bytes());
-        assert!(
-            complaint.starts_with("request.object.spec.containers[0].name: invalid type: integer"),
-            "{complaint}"
-        );
+        let (place, complaint) = complaint::<Pod<'_>>(body.as_bytes());
+        assert_eq!(place, "request.object.spec.containers[0].name");
+        assert!(complaint.starts_with("invalid type: integer"), "{complaint}");
         assert!(complaint.contains("line 1 column"), "{complaint}");
 
         let body = REVIEW.replace("[{\"containerPort\":80}]", "\"hunter2, expected\"").replace('\n', "");
-        let complaint = super::complaint::<Pod<'_>>(body.as_bytes());
-        assert!(complaint.contains("ports: invalid type: string, expected a sequence"), "{complaint}");
+        let (_, complaint) = super::complaint::<Pod<'_>>(body.as_bytes());
+        assert!(complaint.starts_with("invalid type: string, expected a sequence"), "{complaint}");
         assert!(!complaint.contains("hunter2"), "{complaint}");
     }
 
