@@ -8,8 +8,9 @@ use similar::{ChangeTag, TextDiff};
 use super::{
     changes::{Change, Changes},
     documents::{Document, Format, is_filling, is_marker},
-    yaml,
 };
+
+pub use super::yaml::write as yaml;
 
 /// JSON, indented by two, with a line end.
 pub fn json(value: &Value) -> String {
@@ -91,7 +92,7 @@ fn diff(change: &Change, colours: bool) -> String {
         .filter(|part| !part.is_empty())
         .collect();
     let title = format!("{} {}", change.file, title.join("/"));
-    let (before, after) = (yaml::write(&change.before), yaml::write(&change.after));
+    let (before, after) = (yaml(&change.before), yaml(&change.after));
     let difference = TextDiff::from_lines(&*before, &*after);
     let mut text = String::new();
     let mut line = |style: anstyle::Style, content: &str| {
@@ -133,7 +134,7 @@ fn rewritten(document: &Document, value: &Value) -> String {
         }
     }
     text.push_str(&match document.format {
-        Format::Yaml => yaml::write(value),
+        Format::Yaml => yaml(value),
         Format::Json => json(value),
     });
     text

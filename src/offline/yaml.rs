@@ -6,7 +6,7 @@ use serde_saphyr::SingleQuoted;
 
 /// YAML as `kubectl` writes it: block style, lists not indented, strings quoted where any version of YAML would
 /// take them for something else, several lines as a literal block, no line ever folded, JSON in single quotes.
-pub(super) fn write(value: &Value) -> String {
+pub fn write(value: &Value) -> String {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX, min_fold_chars: usize::MAX };
     let mut text = String::new();
     // JSON is YAML: in case the serializer should refuse a value, which none is known that it does.
