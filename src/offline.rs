@@ -13,6 +13,7 @@ pub mod manifests;
 pub mod objects;
 pub mod render;
 pub mod workloads;
+mod yaml;
 
 use std::{fmt, sync::Arc};
 

@@ -10,17 +10,7 @@ use super::{
     documents::{Document, Format, is_filling, is_marker},
 };
 
-/// YAML as `kubectl` writes it: block style, lists not indented, strings quoted where any version of YAML would
-/// take them for something else, several lines as a literal block, no line ever folded.
-pub fn yaml(value: &Value) -> String {
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX, min_fold_chars: usize::MAX };
-    let mut text = String::new();
-    // JSON is YAML: in case the serializer should refuse a value, which none is known that it does.
-    if serde_saphyr::to_fmt_writer_with_options(&mut text, value, options).is_err() {
-        return json(value);
-    }
-    text
-}
+pub use super::yaml::write as yaml;
 
 /// JSON, indented by two, with a line end.
 pub fn json(value: &Value) -> String {
@@ -182,156 +172,11 @@ fn ends_document(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write as _,
-        process::{Command, Stdio},
-    };
-
-    use proptest::prelude::*;
-
     use super::*;
     use crate::offline::{documents, workloads};
 
     fn read(text: &str) -> Value {
         documents::parse("x.yaml", text).expect(text).into_iter().map(|document| document.value).collect()
-    }
-
-    /// Strings that YAML readers like to take for something else, and hostile ones.
-    const AWKWARD: [&str; 60] = [
-        "",
-        " ",
-        "on",
-        "off",
-        "y",
-        "N",
-        "yes",
-        "No",
-        "true",
-        "FALSE",
-        "null",
-        "Null",
-        "~",
-        "0644",
-        "0o17",
-        "0x1f",
-        "0b1",
-        "1e3",
-        "1.0",
-        ".5",
-        "1.",
-        "-1",
-        "+1",
-        "1_000",
-        "22:22",
-        "1:30:00",
-        "190:20:30.15",
-        "2026-01-01",
-        "2026-01-01T00:00:00Z",
-        ".inf",
-        ".NaN",
-        "=",
-        "<<",
-        "---",
-        "...",
-        "- a",
-        "-",
-        "?",
-        "? a",
-        ":",
-        "a:",
-        "a: b",
-        "a #b",
-        "#a",
-        "%a",
-        "@a",
-        "`a",
-        "*a",
-        "&a",
-        "!a",
-        "|",
-        ">",
-        "[a]",
-        "{a: b}",
-        "a\tb",
-        "'\"\\",
-        "trailing ",
-        " leading",
-        "\u{feff}x",
-        "é😀\u{85}\u{2028}\u{0}\u{7f}",
-    ];
-
-    fn several_lines() -> Vec<String> {
-        [
-            "a\nb",
-            "a\nb\n",
-            "\n",
-            "\n\n",
-            "a\n\n",
-            "  a\nb\n",
-            "a \nb \n",
-            "\ta\n",
-            "a\r\nb\r\n",
-            "# a\n---\nb\n",
-            "a\n  b\n\n  c\n",
-        ]
-        .map(str::to_owned)
-        .into()
-    }
-
-    fn awkward() -> Value {
-        let texts = AWKWARD.map(str::to_owned).into_iter().chain(several_lines()).chain([
-            "word ".repeat(60),
-            "x".repeat(300),
-            format!("{}\n{}", "word ".repeat(60), "end"),
-        ]);
-        let texts: Vec<String> = texts.collect();
-        let keys: serde_json::Map<String, Value> =
-            texts.iter().map(|text| (text.clone(), Value::String(text.clone()))).collect();
-        json!({
-            "list": texts, "map": keys,
-            "deep": [[["a", ["b\nc\n"]], []], {}, {"x": {"y": [{"z": "a\nb"}]}}],
-            "numbers": [0, -1, 420, u64::MAX, i64::MIN, 0.5, 1e100, -0.0, 1.0], "none": null, "both": [true, false],
-        })
-    }
-
-    #[test]
-    fn awkward_values_are_read_back_as_they_were() {
-        let value = awkward();
-        assert_eq!(read(&yaml(&value)), json!([value]));
-        assert_eq!(read(&json(&value)), json!([value]));
-    }
-
-    #[test]
-    fn another_parser_reads_the_same() {
-        let value = awkward();
-        let script =
-            "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin.buffer.read().decode()), sys.stdout)";
-        let Ok(mut child) =
-            Command::new("python3").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
-        else {
-            eprintln!("python3 is not installed: not compared");
-            return;
-        };
-        if let Some(mut input) = child.stdin.take() {
-            // Nobody listens where PyYAML is missing.
-            let _ = input.write_all(yaml(&value).as_bytes());
-        }
-        let output = child.wait_with_output().expect("output");
-        if !output.status.success() {
-            eprintln!("PyYAML is not installed: not compared");
-            return;
-        }
-        let other: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        for key in ["list", "map", "deep", "numbers", "none", "both"] {
-            assert_eq!(other.get(key), value.get(key), "{key}");
-        }
-    }
-
-    #[test]
-    fn long_lines_are_not_folded_and_lists_not_indented() {
-        let line = "word ".repeat(60) + "end";
-        let text = yaml(&json!({"args": ["-c", line, "a\nb\n"], "mode": 420}));
-        assert_eq!(text, format!("args:\n- -c\n- {line}\n- |\n  a\n  b\nmode: 420\n"));
     }
 
     fn rendered(text: &str, change: Option<&str>, render: impl Fn(&Changes<'_>) -> String) -> String {
@@ -425,38 +270,5 @@ mod tests {
             }])
         );
         assert_eq!(rendered(TWO, None, patches), "[]\n");
-    }
-
-    fn any_value() -> impl Strategy<Value = Value> {
-        let text = prop_oneof![
-            proptest::sample::select(AWKWARD.to_vec()).prop_map(str::to_owned),
-            "[ -~\n\t]{0,20}",
-            "\\PC{0,10}",
-            any::<String>(),
-        ];
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<u64>().prop_map(Value::from),
-            (-1e300..1e300).prop_map(Value::from),
-            text.clone().prop_map(Value::from),
-        ];
-        leaf.prop_recursive(4, 32, 6, move |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                proptest::collection::vec((text.clone(), inner), 0..6)
-                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_written_is_read_back(value in any_value()) {
-            let value = json!({ "value": value });
-            let text = yaml(&value);
-            prop_assert_eq!(documents::parse("x.yaml", &text).map(|mut all| all.pop().map(|one| one.value)), Ok(Some(value)), "{}", text);
-        }
     }
 }
