@@ -173,9 +173,9 @@ impl Config {
         warnings.extend(document.without_effect().map(|field| format!("{field}: has no effect on sidecars")));
 
         let mut patches = document.mount_pod_patch.unwrap_or_default();
-        let nodes = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
+        let written = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
         for (index, item) in patches.iter_mut().enumerate() {
-            let node = nodes.get(index);
+            let node = written.get(index);
             warnings.extend(check::check(index, item, node.map(|node| node.line))?);
             item.templated = node.map(templated_fields).unwrap_or_default();
         }

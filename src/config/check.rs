@@ -6,13 +6,14 @@ use super::{
     ConfigError,
     patch::{PatchItem, is_reserved},
 };
+use crate::volume::quantity::Quantity;
 
 /// A field below the item, what is wrong with its value, and what to do about it.
 struct Fault(String, String, &'static str);
 
 /// Refuses what could never work; notes what will be left out.
 pub(super) fn check(index: usize, item: &PatchItem, line: Option<u64>) -> Result<Vec<String>, ConfigError> {
-    for fault in [selectors(item), env(item), pull_policy(item)] {
+    for fault in [selectors(item), env(item), pull_policy(item), resources(item)] {
         fault.map_err(|Fault(field, what, remedy)| ConfigError {
             line,
             field: format!("mountPodPatch[{index}].{field}"),
@@ -31,8 +32,25 @@ pub(super) fn check(index: usize, item: &PatchItem, line: Option<u64>) -> Result
     for fault in item.resource_percentages.iter().flat_map(|percentages| &percentages.faults) {
         note("resourcePercentages", fault);
     }
+    if unmounts_early(item) {
+        note(
+            "lifecycle.preStop",
+            "runs umount when the pod's termination begins, under a still writing application",
+        );
+    }
     volumes(item, &mut note);
     Ok(notes)
+}
+
+/// Kubernetes runs every `preStop` of a pod at once, when its termination begins.
+fn unmounts_early(item: &PatchItem) -> bool {
+    let pre_stop = item.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let command = pre_stop.and_then(|handler| handler.exec.as_ref()?.command.as_ref());
+    // Ordered exits wait for the application before they unmount; so does whoever sleeps first.
+    command.is_some_and(|words| {
+        let text = words.join(" ");
+        text.find("umount").is_some_and(|at| !text.get(..at).is_some_and(|before| before.contains("sleep")))
+    })
 }
 
 fn selectors(item: &PatchItem) -> Result<(), Fault> {
@@ -94,6 +112,25 @@ fn pull_policy(item: &PatchItem) -> Result<(), Fault> {
             "use Always, IfNotPresent or Never",
         )),
     }
+}
+
+fn resources(item: &PatchItem) -> Result<(), Fault> {
+    let requests =
+        item.resources.iter().flat_map(|resources| &resources.requests).map(|map| ("requests", map));
+    let limits = item.resources.iter().flat_map(|resources| &resources.limits).map(|map| ("limits", map));
+    for (field, amounts) in requests.chain(limits) {
+        for (resource, amount) in amounts {
+            if amount.0.parse().is_ok_and(Quantity::is_negative) {
+                let what = format!("{:?} is less than nothing", amount.0);
+                return Err(Fault(
+                    format!("resources.{field}.{resource}"),
+                    what,
+                    "write an amount, or leave it out",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The Go driver leaves the same ones out without a word; its own documentation has an example of it.

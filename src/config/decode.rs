@@ -106,7 +106,11 @@ impl<'de> Decoder<'de, '_> {
             let exact = fields.iter().find(|field| *field == key);
             let Some(field) = exact.or_else(|| fields.iter().find(|field| field.eq_ignore_ascii_case(key)))
             else {
-                self.note(node.line, &Path::Field(self.path, key), "unknown field, ignored");
+                let what = match similar::get_close_matches(key.as_str(), fields, 1, 0.6).first() {
+                    Some(near) => format!("unknown field, ignored; did you mean {near}?"),
+                    None => "unknown field, ignored".into(),
+                };
+                self.note(node.line, &Path::Field(self.path, key), &what);
                 continue;
             };
             match known.iter_mut().find(|(name, _)| name == field) {

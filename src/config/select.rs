@@ -43,6 +43,7 @@ impl ClaimSelector {
 }
 
 /// Whether labels meet a label selector.
+#[must_use]
 pub fn match_labels(
     wanted: Option<&Map>,
     expressions: Option<&[LabelSelectorRequirement]>,

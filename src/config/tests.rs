@@ -84,9 +84,9 @@ fn unknown_fields_are_reported_with_line_and_path() {
     assert_eq!(
         warnings(text),
         [
-            "config.yaml: line 1: enableQuota: unknown field, ignored",
-            "config.yaml: line 3: mountPodPatch[0].resource: unknown field, ignored",
-            "config.yaml: line 6: mountPodPatch[0].lifecycle.preStop.exec.cmd: unknown field, ignored",
+            "config.yaml: line 1: enableQuota: unknown field, ignored; did you mean enableSetQuota?",
+            "config.yaml: line 3: mountPodPatch[0].resource: unknown field, ignored; did you mean resources?",
+            "config.yaml: line 6: mountPodPatch[0].lifecycle.preStop.exec.cmd: unknown field, ignored; did you mean command?",
         ]
     );
 }
@@ -167,6 +167,10 @@ fn values_that_cannot_be_used_fail_the_file_with_line_and_path() {
         ),
         ("mountPodPatch: [{cacheDirs: [{type: HostPath, path: a}]}]", "path \"a\" is not an absolute path"),
         ("pvcAnnotationLimits: {cpu: many}", "pvcAnnotationLimits.cpu: \"many\" is not a quantity"),
+        (
+            "mountPodPatch: [{resources: {limits: {cpu: -1}}}]",
+            "mountPodPatch[0].resources.limits.cpu: \"-1\" is less than nothing",
+        ),
         ("a: [", "config.yaml line 1: not valid YAML: "),
         ("- a", "config.yaml line 1: expected a map of fields"),
     ] {
@@ -189,6 +193,18 @@ fn documented_examples_of_the_go_driver_are_read() {
             "config.yaml: mountPodPatch[0].volumes: \"gc-secret\" is neither mounted nor used as a device",
         ]
     );
+}
+
+#[test]
+fn hooks_that_unmount_under_the_application_are_reported() {
+    let hook = |script: &str| {
+        warnings(&format!(
+            "mountPodPatch: [{{lifecycle: {{preStop: {{exec: {{command: [sh, -c, '{script}']}}}}}}}}]"
+        ))
+    };
+    let warning = hook("umount -l ${MOUNT_POINT}; rmdir ${MOUNT_POINT}; exit 0");
+    assert!(warning.len() == 1 && warning[0].contains("[0].lifecycle.preStop: runs umount"), "{warning:?}");
+    assert_eq!(hook("sleep 20; umount -l ${MOUNT_POINT}"), Vec::<String>::new());
 }
 
 #[test]
@@ -309,7 +325,7 @@ mountPodPatch:
 #[test]
 fn templates_are_filled_in_wherever_a_patch_has_them() {
     let config = config(
-        "mountPodPatch:\n- lifecycle: {preStop: {exec: {command: [umount, '${MOUNT_POINT}']}}}\n  readinessProbe: \
+        "mountPodPatch:\n- lifecycle: {preStop: {exec: {command: [stop, '${MOUNT_POINT}']}}}\n  readinessProbe: \
          {exec: {command: [stat, '${MOUNT_POINT}/${SUB_PATH}']}, periodSeconds: 5}\n  env: [{name: V, value: plain}]\n",
     );
     let merged = config.merge(&Target { claim: "", class: "", labels: &Map::new(), node: None });
@@ -319,4 +335,23 @@ fn templates_are_filled_in_wherever_a_patch_has_them() {
     assert_eq!(probe.exec.unwrap().command.unwrap()[1], "/jfs/x/sub");
     assert_eq!(probe.period_seconds, Some(5));
     assert_eq!(merged.env.unwrap().filled(&TEMPLATES)[0].value.as_deref(), Some("plain"));
+}
+
+#[test]
+fn texts_of_any_depth_are_answered() {
+    for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "a: &a [*a, *a]".into()] {
+        assert!(Config::parse(&text).is_err());
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "[-a-zA-Z0-9:{}\\[\\],'\"&*!|> \n$#%@]{0,200}") {
+        let _ = Config::parse(&text);
+    }
+
+    #[test]
+    fn no_value_panics(field in "mountPodPatch|env|cacheDirs|resources|pvcSelector|lifecycle|volumes", value in "[-a-z0-9:{}\\[\\], ]{0,60}") {
+        let _ = Config::parse(&format!("mountPodPatch:\n- {field}: {value}\n"));
+    }
 }

@@ -7,6 +7,10 @@ use serde_saphyr::{Spanned, options::DuplicateKeyPolicy};
 
 use super::ConfigError;
 
+/// Levels of nesting; a Kubernetes object has fewer than twenty. Reading goes down the stack, which a debug build
+/// uses up at the parser's own limit of 64.
+const DEPTH: usize = 32;
+
 /// A value and the line it starts on, counted from 1.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -32,6 +36,7 @@ pub(super) enum Value {
 /// leading zero (`0644`), keys that come twice.
 pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: DEPTH },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         legacy_octal_numbers: true,
         with_snippet: false,

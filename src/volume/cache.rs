@@ -27,6 +27,7 @@ pub struct CacheDirectory {
 
 /// What is behind a cache directory.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a client has a handful of them")]
 pub enum CacheSource {
     /// A claim in the pod's namespace.
     Claim(String),
@@ -232,7 +233,12 @@ fn host_directories<'a>(
 }
 
 /// Directories of the node that are mounted at the same path.
-pub(super) fn host_paths(sources: &mut Sources<'_>) -> Result<Vec<String>, Refusal> {
+///
+/// A cache directory is mounted there already, and two mounts at one path are not allowed.
+pub(super) fn host_paths(
+    sources: &mut Sources<'_>,
+    cache: &[CacheDirectory],
+) -> Result<Vec<String>, Refusal> {
     let Some(attribute) =
         sources.attribute(attributes::HOST_PATH).filter(|_| sources.inputs.host_directories)
     else {
@@ -243,10 +249,10 @@ pub(super) fn host_paths(sources: &mut Sources<'_>) -> Result<Vec<String>, Refus
         if !is_host_path(path) {
             return Err(sources.refuse_path(path, attribute.origin()));
         }
-        if !paths.iter().any(|earlier| earlier == path) {
+        if !paths.iter().chain(cache.iter().map(|directory| &directory.path)).any(|earlier| earlier == path) {
             paths.push(path.to_owned());
+            sources.explain("hostPath", attribute.origin(), || path.to_owned());
         }
-        sources.explain("hostPath", attribute.origin(), || path.to_owned());
     }
     Ok(paths)
 }

@@ -189,6 +189,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
     for option in &options.list {
         sources.explain("option", option.origin, || option.text.clone().into_owned());
     }
+    let host_paths = cache::host_paths(&mut sources, &cache)?;
     let (volumes, volume_mounts, volume_devices) = sources.volumes();
     Ok(Settings {
         image,
@@ -206,7 +207,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
         volume_devices,
         annotations: sources.annotations(),
         cache,
-        host_paths: cache::host_paths(&mut sources)?,
+        host_paths,
         host_network: sources.picked("hostNetwork", sources.patch.host_network).unwrap_or(false),
         exit_order: sources.exit_order()?,
         flush_seconds: sources.flush_seconds(options.read_only),

@@ -454,7 +454,7 @@ fn caches_that_cannot_be_made_are_refused() {
 
 #[test]
 fn host_paths_are_for_nodes() {
-    let case = case().attributes(&[("juicefs/host-path", "/a, /b,,/a")]);
+    let case = case().attributes(&[("juicefs/host-path", "/a, /b,,/a,/var/jfsCache")]);
     assert_eq!(case.settings().host_paths, ["/a", "/b"]);
     let case = case.serverless();
     assert_eq!(case.settle().unwrap().host_paths, Vec::<String>::new());
