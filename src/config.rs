@@ -41,12 +41,19 @@ pub struct Process {
     pub kubernetes: Option<(u32, u32)>,
 }
 
+impl Process {
+    /// Built in; releases and charts set a pinned one.
+    pub const COMMUNITY_IMAGE: &str = "juicedata/mount:ce-nightly";
+    /// See [`Self::COMMUNITY_IMAGE`].
+    pub const ENTERPRISE_IMAGE: &str = "juicedata/mount:ee-nightly";
+}
+
 impl Default for Process {
     fn default() -> Self {
         Self {
             driver: "csi.juicefs.com".into(),
-            community_image: "juicedata/mount:ce-nightly".into(),
-            enterprise_image: "juicedata/mount:ee-nightly".into(),
+            community_image: Self::COMMUNITY_IMAGE.into(),
+            enterprise_image: Self::ENTERPRISE_IMAGE.into(),
             mount_directory: "/var/lib/juicefs/volume".into(),
             immutable: false,
             no_update_config: false,
@@ -178,6 +185,13 @@ impl Config {
             let node = written.get(index);
             warnings.extend(check::check(index, item, node.map(|node| node.line))?);
             item.templated = node.map(templated_fields).unwrap_or_default();
+            if let Some(node) = node.filter(|node| node.any_text(&below_itself)) {
+                warnings.push(format!(
+                    "line {}: mountPodPatch[{index}]: {BELOW_ITSELF} is only there if the volume has no sub path, which \
+                     a sidecar mounts itself; write ${{MOUNT_POINT}}",
+                    node.line
+                ));
+            }
         }
         for warning in &mut warnings {
             warning.insert_str(0, "config.yaml: ");
@@ -228,6 +242,13 @@ impl Document {
         .into_iter()
         .filter_map(|(field, set)| set.then_some(field))
     }
+}
+
+/// The Go driver's documentation probes this path; its clients in pods of their own mount the whole file system.
+const BELOW_ITSELF: &str = "${MOUNT_POINT}/${SUB_PATH}";
+
+fn below_itself(text: &str) -> bool {
+    text.contains(BELOW_ITSELF)
 }
 
 /// Which fields of an item have a template in them.

@@ -155,10 +155,7 @@ impl From<WrittenPercentages> for ResourcePercentages {
                 match resource.as_str() {
                     "cpu" => shares.cpu = Some(share),
                     "memory" => shares.memory = Some(share),
-                    _ => {
-                        faults
-                            .push(format!("{field}.{resource}: only cpu and memory can be shared, ignored"));
-                    }
+                    _ => faults.push(format!("{field}.{resource}: only cpu and memory have shares, ignored")),
                 }
             }
             shares

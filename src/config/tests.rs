@@ -324,9 +324,14 @@ mountPodPatch:
 
 #[test]
 fn templates_are_filled_in_wherever_a_patch_has_them() {
-    let config = config(
+    let (config, warnings) = Config::parse(
         "mountPodPatch:\n- lifecycle: {preStop: {exec: {command: [stop, '${MOUNT_POINT}']}}}\n  readinessProbe: \
          {exec: {command: [stat, '${MOUNT_POINT}/${SUB_PATH}']}, periodSeconds: 5}\n  env: [{name: V, value: plain}]\n",
+    )
+    .unwrap();
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("line 2: mountPodPatch[0]: ${MOUNT_POINT}/${SUB_PATH} is")
     );
     let merged = config.merge(&Target { claim: "", class: "", labels: &Map::new(), node: None });
     let lifecycle = merged.lifecycle.unwrap().filled(&TEMPLATES);

@@ -119,10 +119,14 @@ impl<'a> Sources<'a> {
             .or_else(|| held(Holder::Volume, &resolved.attributes))
     }
 
-    /// Refuses the value of an attribute.
+    /// Refuses the value of an attribute, quoting it if it is short; longer ones may hold anything.
     pub(super) fn refuse_attribute(&self, attribute: Attribute<'_>, what: &str, remedy: &str) -> Refusal {
         let place = place(self.inputs.resolved, attribute);
-        Refusal::new(Code::SettingInvalid, place, format!("{:?} {what}", attribute.value), remedy)
+        let what = match attribute.value {
+            long if long.len() > 64 => format!("the value {what}"),
+            value => format!("{value:?} {what}"),
+        };
+        Refusal::new(Code::SettingInvalid, place, what, remedy)
     }
 
     /// The object and field a value came from.

@@ -15,6 +15,8 @@ use crate::outcome::Refusal;
 /// The client's own default; warm caches of nodes live there.
 const DEFAULT: &str = "/var/jfsCache";
 const OPTION: &str = "cache-dir";
+/// The client's word for caching in its own memory.
+const IN_MEMORY: &str = "memory";
 
 /// One directory of the client's `cache-dir` option and the volume behind it.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,24 +205,32 @@ fn host_directories<'a>(
         sources.warnings.push(format!("{}: only the first {OPTION} option is used", sources.subject()));
     }
     let listed = first.and_then(|option| Some((templates.fill(option.value()?), option.origin)));
-    let listed_paths =
+    let listed =
         listed.iter().flat_map(|(value, origin)| value.split(':').map(|path| (path.trim(), *origin)));
-    let patched_paths: Vec<_> = patched(sources)
+    let patched: Vec<_> = patched(sources)
         .filter(|(source, ..)| **source == CacheSource::HostPath)
         .map(|(_, path, origin)| (templates.fill(path), origin))
         .collect();
-    let patched_paths = patched_paths.iter().map(|(path, origin)| (&**path, *origin));
-    for (path, origin) in listed_paths.chain(patched_paths).filter(|(path, _)| !path.is_empty()) {
-        // The client's word for caching in its own memory.
-        if path == "memory" {
-            found.add_path(sources, path, origin);
-        } else if !sources.inputs.host_directories {
-            found.add_path(sources, path, origin);
-            let _ = write!(homeless, "{}{path}", if homeless.is_empty() { "" } else { ", " });
-        } else if is_host_path(path) {
-            found.add(sources, path.to_owned(), CacheSource::HostPath, origin);
-        } else {
+    let patched = patched.iter().map(|(path, origin)| (&**path, *origin));
+    // The option names those of the volume first, while the pod's volumes are numbered from the ConfigMap's.
+    let paths = listed.map(|(path, origin)| (path, origin, false));
+    let paths = paths.chain(patched.map(|(path, origin)| (path, origin, true)));
+    let mut next_patched = found.directories.len();
+    for (path, origin, is_patched) in paths.filter(|(path, ..)| !path.is_empty()) {
+        let has_volume = path != IN_MEMORY && sources.inputs.host_directories;
+        if has_volume && !is_host_path(path) {
             return Err(sources.refuse_path(path, origin));
+        }
+        if !found.add_path(sources, path, origin) {
+            continue;
+        }
+        if has_volume {
+            let directory = CacheDirectory { path: path.to_owned(), source: CacheSource::HostPath };
+            let position = if is_patched { next_patched } else { found.directories.len() };
+            found.directories.insert(position, directory);
+            next_patched += usize::from(is_patched);
+        } else if path != IN_MEMORY {
+            let _ = write!(homeless, "{}{path}", if homeless.is_empty() { "" } else { ", " });
         }
     }
     if !homeless.is_empty() {

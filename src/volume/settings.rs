@@ -102,7 +102,7 @@ pub struct Settings {
     pub volume_devices: Vec<api::VolumeDevice>,
     /// `labels` and `annotations` have no effect in a sidecar, except annotations on VCI and CCI.
     pub annotations: Map,
-    /// Cache directories (contract section 4), in the order of `cache-dir`.
+    /// Cache directories (contract section 4), in the order their volumes are numbered.
     pub cache: Vec<CacheDirectory>,
     /// `juicefs/host-path`: host directories mounted at the same path (node profile only).
     pub host_paths: Vec<String>,
@@ -278,16 +278,22 @@ impl<'a> Sources<'a> {
 
     fn image(&mut self) -> String {
         let process = self.inputs.process;
-        let (picked, field, default) = match self.inputs.secret.edition {
-            Edition::Community => (self.patch.community_image, "ceMountImage", &process.community_image),
-            Edition::Enterprise => (self.patch.enterprise_image, "eeMountImage", &process.enterprise_image),
+        let (picked, field, default, built_in) = match self.inputs.secret.edition {
+            Edition::Community => {
+                let default = &process.community_image;
+                (self.patch.community_image, "ceMountImage", default, Process::COMMUNITY_IMAGE)
+            }
+            Edition::Enterprise => {
+                let default = &process.enterprise_image;
+                (self.patch.enterprise_image, "eeMountImage", default, Process::ENTERPRISE_IMAGE)
+            }
         };
         let (image, origin) = if let Some(picked) = picked {
             (self.templates.fill(picked.value).into_owned(), Origin::Config(picked.item, field))
         } else if let Some(attribute) = self.attribute(attributes::IMAGE) {
             (attribute.value.trim().to_owned(), attribute.origin())
         } else {
-            (default.clone(), Origin::Process)
+            (default.clone(), if default == built_in { Origin::Default } else { Origin::Process })
         };
         self.explain("image", origin, || image.clone());
         image

@@ -149,7 +149,9 @@ fn images_follow_the_edition_and_the_precedence() {
         (settings.image.clone(), line.source.clone())
     };
     case.secret.edition = Edition::Enterprise;
-    assert_eq!(from(&case), ("juicedata/mount:ee-nightly".into(), Source::Process));
+    assert_eq!(from(&case), ("juicedata/mount:ee-nightly".into(), Source::Default));
+    case.process.enterprise_image = "process:1".into();
+    assert_eq!(from(&case), ("process:1".into(), Source::Process));
     case = case.attributes(&[("juicefs/mount-image", "volume:1")]);
     assert_eq!(from(&case), ("volume:1".into(), Source::Volume("juicefs/mount-image".into())));
     case.resolved.bound = false;
@@ -389,7 +391,9 @@ fn cache_directories_come_from_every_source_in_order() {
         "/ssd/handle-1",
         "/disk/myjfs",
     ];
-    assert_eq!(cache_paths(&settings), paths);
+    let mut volumes = paths;
+    volumes.swap(6, 7);
+    assert_eq!(cache_paths(&settings), volumes, "host paths of the ConfigMap are numbered first");
     assert_eq!(
         settings.options,
         [
@@ -417,6 +421,12 @@ fn a_cache_option_of_the_configmap_does_not_hide_other_caches() {
         .config("mountPodPatch: [{mountOptions: [cache-dir=/new, writeback]}]")
         .settings();
     assert_eq!(settings.options, ["writeback", "cache-dir=/var/jfsCache-0:/new"]);
+    let doubled = case()
+        .options(&["cache-dir=/a:/b:/a"])
+        .config("mountPodPatch: [{cacheDirs: [{type: HostPath, path: /b}, {type: HostPath, path: /c}]}]")
+        .settings();
+    assert_eq!(doubled.options, ["cache-dir=/a:/b:/c"]);
+    assert_eq!(cache_paths(&doubled), ["/c", "/a", "/b"]);
 }
 
 #[test]
