@@ -29,7 +29,6 @@ pub struct CacheDirectory {
 
 /// What is behind a cache directory.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a client has a handful of them")]
 pub enum CacheSource {
     /// A claim in the pod's namespace.
     Claim(String),

@@ -1,4 +1,4 @@
-//! The settings of one volume's client: every source of contract section 3, merged, with where each came from.
+//! The settings of one volume's client: every source, merged, with where each value came from.
 
 use std::fmt;
 
@@ -102,7 +102,7 @@ pub struct Settings {
     pub volume_devices: Vec<api::VolumeDevice>,
     /// `labels` and `annotations` have no effect in a sidecar, except annotations on VCI and CCI.
     pub annotations: Map,
-    /// Cache directories (contract section 4), in the order their volumes are numbered.
+    /// Cache directories, in the order their volumes are numbered.
     pub cache: Vec<CacheDirectory>,
     /// `juicefs/host-path`: host directories mounted at the same path (node profile only).
     pub host_paths: Vec<String>,
