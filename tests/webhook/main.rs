@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod client;
+mod damaged;
 mod program;
 mod recorded;
 mod router;
