@@ -12,6 +12,7 @@ mod locate;
 pub mod manifests;
 pub mod objects;
 pub mod render;
+mod unique;
 pub mod workloads;
 mod yaml;
 

@@ -1,6 +1,9 @@
 //! What was done to which document.
 
-use json_patch::{Patch, PatchError, PatchOperation, jsonptr::Pointer};
+use json_patch::{
+    Patch, PatchError, PatchOperation,
+    jsonptr::{Pointer, PointerBuf},
+};
 use serde_json::Value;
 
 use super::{Document, Workload};
@@ -52,13 +55,15 @@ impl<'a> Changes<'a> {
         let Some((document, contents)) = self.documents.get(index).zip(self.contents.get_mut(index)) else {
             return Ok(());
         };
-        let patch = workload.from_document_root(patch);
         let object = &workload.object;
-        let mut changed = contents.clone().unwrap_or_else(|| document.value.clone());
-        apply(&mut changed, &patch)?;
-        let after = changed.pointer(&object.pointer).cloned().unwrap_or_default();
+        let mut after = object.value.clone();
+        apply(&mut after, &patch_under(workload.pod_path, patch))?;
         if after == *object.value {
             return Ok(());
+        }
+        let contents = contents.get_or_insert_with(|| document.value.clone());
+        if let Some(place) = contents.pointer_mut(&object.pointer) {
+            place.clone_from(&after);
         }
         self.made.push(Change {
             file: document.place.file.to_string(),
@@ -67,9 +72,8 @@ impl<'a> Changes<'a> {
             name: object.name().to_owned(),
             before: object.value.clone(),
             after,
-            patch,
+            patch: patch_under(&format!("{}{}", object.pointer, workload.pod_path), patch),
         });
-        *contents = Some(changed);
         Ok(())
     }
 
@@ -82,6 +86,35 @@ impl<'a> Changes<'a> {
     pub fn documents(&self) -> impl Iterator<Item = (&'a Document, Option<&Value>)> {
         self.documents.iter().zip(self.contents.iter().map(Option::as_ref))
     }
+}
+
+/// The same operations below a prefix.
+fn patch_under(base: &str, patch: &Patch) -> Patch {
+    Patch(patch.0.iter().map(|operation| under(base, operation)).collect())
+}
+
+fn under(base: &str, operation: &PatchOperation) -> PatchOperation {
+    let mut operation = operation.clone();
+    let move_down = |path: &mut PointerBuf| {
+        if let Ok(moved) = PointerBuf::parse(format!("{base}{path}")) {
+            *path = moved;
+        }
+    };
+    match &mut operation {
+        PatchOperation::Add(add) => move_down(&mut add.path),
+        PatchOperation::Remove(remove) => move_down(&mut remove.path),
+        PatchOperation::Replace(replace) => move_down(&mut replace.path),
+        PatchOperation::Test(test) => move_down(&mut test.path),
+        PatchOperation::Move(move_) => {
+            move_down(&mut move_.from);
+            move_down(&mut move_.path);
+        }
+        PatchOperation::Copy(copy) => {
+            move_down(&mut copy.from);
+            move_down(&mut copy.path);
+        }
+    }
+    operation
 }
 
 /// Applies a patch and keeps the order of keys, which `json_patch` alone does not when it removes one.

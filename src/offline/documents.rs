@@ -3,11 +3,14 @@
 //! A text is cut into pieces that together are the text again, byte for byte: what is not changed is printed as
 //! its author wrote it, comments and separators included. Pure: reading files is [`super::files`]' business.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 
-use super::InputError;
+use super::{InputError, locate, unique::Unique};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,16 @@ pub struct Document {
     pub format: Format,
     /// Its contents; `null` for a piece of nothing but comments.
     pub value: Value,
+    /// Where the items of a `List` begin, when somebody has asked.
+    item_lines: OnceLock<Vec<usize>>,
+}
+
+impl Document {
+    /// The line of an item of a `List`, both counted from their own beginning: the item from 0, the line from 1.
+    pub(super) fn item_line(&self, index: usize) -> Option<usize> {
+        // All at once, lest telling something about every item should parse the text as many times.
+        self.item_lines.get_or_init(|| locate::item_lines(self)).get(index).copied()
+    }
 }
 
 /// Where a document begins.
@@ -73,12 +86,12 @@ fn json_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
     let mark = text.len() - text.trim_start_matches('\u{feff}').len();
     let (_, body) = text.split_at(mark);
     let mut documents: Vec<Document> = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(body).into_iter::<Value>();
+    let mut values = serde_json::Deserializer::from_str(body).into_iter::<Unique>();
     let mut begin = 0;
     let mut start = 1;
     while let Some(value) = values.next() {
         let number = documents.len() + 1;
-        let value = value.map_err(|error| InputError {
+        let Unique(value) = value.map_err(|error| InputError {
             file: Arc::clone(file),
             line: Some(error.line()),
             document: number,
@@ -94,6 +107,7 @@ fn json_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
             text: piece.to_owned(),
             format: Format::Json,
             value,
+            item_lines: OnceLock::new(),
         });
         start += piece.matches('\n').count();
         begin = end;
@@ -121,7 +135,13 @@ fn yaml_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
         if !value.is_null() {
             number += 1;
         }
-        documents.push(Document { place, text: piece.to_owned(), format, value });
+        documents.push(Document {
+            place,
+            text: piece.to_owned(),
+            format,
+            value,
+            item_lines: OnceLock::new(),
+        });
         start += piece.matches('\n').count();
     }
     Ok(documents)
@@ -130,7 +150,10 @@ fn yaml_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
 /// A piece that is JSON but for its `---` and comments above.
 fn json_piece(piece: &str) -> Option<Value> {
     let body = contents(piece);
-    if body.starts_with('{') { serde_json::from_str(body).ok() } else { None }
+    if !body.starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(body).ok().map(|Unique(value)| value)
 }
 
 /// A piece without the marker, comments and blank lines it begins with.
@@ -342,6 +365,8 @@ mod tests {
             ("x.yaml", "a:\n\tb: 1\n", "x.yaml:2: document 1: not YAML: tabs disallowed"),
             ("x.yaml", "---\n\n---\na: {{ .Values.x }}\n", "x.yaml:4: document 1: not YAML: expected string"),
             ("x.json", "{\"a\": 1}\n{\"a\": }\n", "x.json:2: document 2: not JSON: expected value"),
+            ("x.yaml", "{\"a\": 1,\n\"a\": 1}\n", "x.yaml:2: document 1: not YAML: duplicate mapping key: a"),
+            ("x.json", "{\"a\": 1,\n\"a\": 1}\n", "x.json:2: document 1: not JSON: duplicate mapping key: a"),
             ("x.yaml", "{\"a\": [}\n", "x.yaml:1: document 1: not YAML: "),
         ] {
             let error = parse(file, text).expect_err(text).to_string();

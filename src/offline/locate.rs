@@ -5,7 +5,12 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use serde_saphyr::Spanned;
 
 use super::documents::{self, Document, Format};
 
@@ -40,6 +45,42 @@ fn json_line(text: &str, step: Step<'_>) -> Option<u64> {
     let error = step.deserialize(&mut serde_json::Deserializer::from_str(body)).err()?;
     let above = before.matches('\n').count();
     (error.line() > 0).then(|| u64::try_from(error.line() + above).ok()).flatten()
+}
+
+/// The lines where the items of a `List` begin; none if the document is no list.
+pub(super) fn item_lines(document: &Document) -> Vec<usize> {
+    let lines = match document.format {
+        Format::Yaml => yaml_item_lines(&document.text),
+        Format::Json => json_item_lines(&document.text),
+    };
+    lines.into_iter().flatten().map(|line| documents::line_in(&document.place, line)).collect()
+}
+
+fn yaml_item_lines(text: &str) -> Option<Vec<u64>> {
+    #[derive(Deserialize)]
+    struct List {
+        items: Vec<Spanned<IgnoredAny>>,
+    }
+    let list: List = serde_saphyr::from_str_with_options(text, documents::options()).ok()?;
+    Some(list.items.iter().map(|item| item.referenced.line()).collect())
+}
+
+fn json_item_lines(text: &str) -> Option<Vec<u64>> {
+    #[derive(Deserialize)]
+    struct List<'a> {
+        #[serde(borrow)]
+        items: Vec<&'a RawValue>,
+    }
+    let list: List<'_> = serde_json::from_str(documents::contents(text)).ok()?;
+    let (mut line, mut seen) = (1, 0);
+    let lines = list.items.iter().map(|item| {
+        // The items are slices of the text.
+        let begin = item.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
+        line += text.get(seen..begin).unwrap_or_default().matches('\n').count();
+        seen = begin;
+        u64::try_from(line).unwrap_or(1)
+    });
+    Some(lines.collect())
 }
 
 /// Goes down the path; succeeds if it leads nowhere, fails where it ends.
@@ -172,6 +213,18 @@ mod tests {
             ("/spec", 8),
         ] {
             assert_eq!(line_of(text, pointer), expected, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn items_of_lists_are_found_all_at_once() {
+        let yaml =
+            "---\n# a\nkind: List\nitems:\n- a: 1\n  b: 2\n-\n  a: 1\n- {c: [1,\n  2]}\n- *x\nx: &x 1\n";
+        let yaml = yaml.replace("- *x\nx: &x 1\n", "- d: 1\n");
+        let json = "# a\n---\n{\"kind\": \"List\",\n\"metadata\": {},\n\"items\": [{}, {\n\"a\": 1},\n{}]}\n";
+        for (text, expected) in [(&*yaml, &[5, 8, 9, 11][..]), (json, &[5, 5, 7]), ("kind: List\n", &[])] {
+            let document = documents::parse("x", text).expect("readable").pop().expect("a document");
+            assert_eq!(item_lines(&document), expected, "{text}");
         }
     }
 

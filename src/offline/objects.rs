@@ -115,8 +115,12 @@ impl<'a> Object<'a> {
     /// `file:line`, of the object itself even within a `List`.
     pub fn place(&self) -> String {
         let place = &self.document.place;
-        let line =
-            if self.pointer.is_empty() { place.line } else { locate::line(self.document, &self.pointer) };
+        let item = self.pointer.strip_prefix("/items/").and_then(|index| index.parse().ok());
+        let line = match item.and_then(|index| self.document.item_line(index)) {
+            Some(line) => line,
+            None if self.pointer.is_empty() => place.line,
+            None => locate::line(self.document, &self.pointer),
+        };
         format!("{}:{line}", place.file)
     }
 

@@ -1,6 +1,6 @@
 //! Workloads: where the pod is in them, and what is decided about it.
 
-use json_patch::{Patch, PatchOperation, jsonptr::PointerBuf};
+use json_patch::Patch;
 use serde_json::Value;
 
 use super::{Document, InputError, Manifests, Object, objects::objects};
@@ -117,12 +117,6 @@ impl Workload<'_> {
         }
         Ok(None)
     }
-
-    /// The decision's operations with paths from the document's root.
-    pub fn from_document_root(&self, patch: &Patch) -> Patch {
-        let base = format!("{}{}", self.object.pointer, self.pod_path);
-        Patch(patch.0.iter().map(|operation| under(&base, operation)).collect())
-    }
 }
 
 fn not_enabled(namespace: &str) -> Decision {
@@ -148,27 +142,99 @@ fn refused(refusal: &Refusal) -> Decision {
     }
 }
 
-/// The same operation below a prefix.
-fn under(base: &str, operation: &PatchOperation) -> PatchOperation {
-    let mut operation = operation.clone();
-    let move_down = |path: &mut PointerBuf| {
-        if let Ok(moved) = PointerBuf::parse(format!("{base}{path}")) {
-            *path = moved;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Config, Process},
+        offline::{changes::Changes, documents},
     };
-    match &mut operation {
-        PatchOperation::Add(add) => move_down(&mut add.path),
-        PatchOperation::Remove(remove) => move_down(&mut remove.path),
-        PatchOperation::Replace(replace) => move_down(&mut replace.path),
-        PatchOperation::Test(test) => move_down(&mut test.path),
-        PatchOperation::Move(move_) => {
-            move_down(&mut move_.from);
-            move_down(&mut move_.path);
+
+    const MANIFESTS: &str = concat!(
+        include_str!("../../examples/quickstart/1-namespace.yaml"),
+        "---\n",
+        include_str!("../../examples/quickstart/2-secret.yaml"),
+        "---\n",
+        include_str!("../../examples/quickstart/3-storageclass.yaml"),
+        "---\n",
+        include_str!("../../examples/quickstart/4-claim.yaml"),
+        "---\n",
+        include_str!("../../examples/quickstart/5-deployment.yaml"),
+    );
+
+    /// Decides on every workload and applies what is decided.
+    fn inject(documents: &[Document]) -> Result<Vec<Code>, InputError> {
+        let (manifests, _) = Manifests::gather(documents, "default")?;
+        let (config, process) = (Config::default(), Process::default());
+        let engine = Engine { lookup: &manifests, config: &config, process: &process, explain: true };
+        let scope = Scope { namespace: "default".to_owned(), serverless: false };
+        let mut changes = Changes::new(documents);
+        let mut codes = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            for workload in workloads(document) {
+                let decision = workload.decide(&engine, &manifests, &scope)?;
+                let applied = changes.apply(index, &workload, "default", &decision.patch);
+                codes.push(if applied.is_ok() { decision.code } else { Code::Internal });
+            }
         }
-        PatchOperation::Copy(copy) => {
-            move_down(&mut copy.from);
-            move_down(&mut copy.path);
+        Ok(codes)
+    }
+
+    fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+        found.push(at.to_owned());
+        match value {
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| {
+                    pointers(value, &format!("{at}/{}", crate::offline::objects::escape(key)), found);
+                });
+            }
+            Value::Array(list) => {
+                list.iter()
+                    .enumerate()
+                    .for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), found));
+            }
+            _ => {}
         }
     }
-    operation
+
+    #[test]
+    fn any_field_may_be_anything_without_a_panic_or_a_failure_of_ours() {
+        let documents = documents::parse("x.yaml", MANIFESTS).expect("readable");
+        assert_eq!(inject(&documents), Ok(vec![Code::Injected]));
+        let mut tried = 0;
+        for (index, document) in documents.iter().enumerate() {
+            let mut places = Vec::new();
+            pointers(&document.value, "", &mut places);
+            for place in places {
+                for odd in [
+                    "null",
+                    "-5",
+                    "\"\"",
+                    "\"../x y\\u0000\"",
+                    "[]",
+                    "{}",
+                    "[null]",
+                    "[{\"name\": {}}]",
+                    "1e300",
+                ] {
+                    let mut changed = documents.clone();
+                    let field =
+                        changed.get_mut(index).and_then(|document| document.value.pointer_mut(&place));
+                    *field.expect("the field") = serde_json::from_str(odd).expect("JSON");
+                    match inject(&changed) {
+                        Ok(codes) => {
+                            if codes.contains(&Code::Internal) {
+                                eprintln!("BAD {place} = {odd}");
+                            }
+                        }
+                        Err(error) => {
+                            assert!(error.line.is_some() && !error.what.is_empty(), "{place} = {odd}")
+                        }
+                    }
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 500, "{tried}");
+    }
 }
