@@ -49,7 +49,7 @@ pub(super) fn plan(
     for (index, template) in class.mount_options.iter().enumerate() {
         let field = format!("mountOptions[{index}]");
         let value =
-            pattern::resolve_parameter(template, facts).map_err(|error| unusable(place(&field), &error))?;
+            pattern::resolve_options(template, facts).map_err(|error| unusable(place(&field), &error))?;
         warn(&field, value.warnings);
         mount_options.extend(value.text.split(',').map(|option| option.trim().to_owned()));
     }

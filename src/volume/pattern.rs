@@ -5,7 +5,7 @@ use super::objects::Map;
 mod path;
 mod secret;
 
-pub use path::{resolve_parameter, resolve_path};
+pub use path::{resolve_options, resolve_parameter, resolve_path};
 pub use secret::resolve_secret_reference;
 
 /// What a template may ask for.
@@ -82,6 +82,12 @@ pub enum PatternError {
         what: String,
         /// Parts of the template that are empty, for which nothing is set.
         empty: Vec<String>,
+    },
+    /// A value with a comma among mount options.
+    #[error("{template:?} gets a value with a comma, which would begin another mount option")]
+    Options {
+        /// The whole template.
+        template: String,
     },
     /// A `${` without its `}`.
     #[error("{template:?} has a \"${{\" without a \"}}\"")]

@@ -16,7 +16,19 @@ pub fn resolve_path(template: &str, facts: &ClaimFacts<'_>) -> Result<Expanded, 
     }
 }
 
-/// Any other parameter or mount option of a class: the values as they are.
+/// Mount options of a class, separated by commas: the class may write several, a value must not add one.
+///
+/// Else whoever may write a label could choose, say, the directory.
+pub fn resolve_options(template: &str, facts: &ClaimFacts<'_>) -> Result<Expanded, PatternError> {
+    let result = expand(template, facts)?.result;
+    let commas = |text: &str| text.matches(',').count();
+    if commas(&result.text) > commas(template) {
+        return Err(PatternError::Options { template: template.to_owned() });
+    }
+    Ok(result)
+}
+
+/// Any other parameter of a class: the values as they are.
 pub fn resolve_parameter(template: &str, facts: &ClaimFacts<'_>) -> Result<Expanded, PatternError> {
     Ok(expand(template, facts)?.result)
 }

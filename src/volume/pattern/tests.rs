@@ -7,8 +7,13 @@ fn map(pairs: &[(&str, &str)]) -> Map {
 /// Calls `test` with the facts of a claim `test` in `default`, provisioned for a node.
 fn with_facts(test: impl FnOnce(ClaimFacts<'_>)) {
     let labels = map(&[("a.a", "b"), ("app.kubernetes.io/name", "web"), ("up", "../../other")]);
-    let annotations =
-        map(&[("team", "red"), ("nested", "x/y"), ("rooted", "/x"), ("template", "${.PVC.name}")]);
+    let annotations = map(&[
+        ("team", "red"),
+        ("nested", "x/y"),
+        ("rooted", "/x"),
+        ("template", "${.PVC.name}"),
+        ("two", "x,subdir=/"),
+    ]);
     let node = NodeFacts {
         name: "node-1".into(),
         pod_cidr: "10.244.0.0/24".into(),
@@ -149,4 +154,14 @@ proptest::proptest! {
             }
         });
     }
+}
+
+#[test]
+fn a_value_cannot_begin_another_mount_option() {
+    with_facts(|facts| {
+        let error = resolve_options("cache-size=1,cache-group=${.PVC.annotations.two}", &facts).unwrap_err();
+        assert!(error.to_string().contains("a comma"), "{error}");
+        let options = resolve_options("cache-size=1,cache-group=${.PVC.annotations.team}", &facts).unwrap();
+        assert_eq!(options.text, "cache-size=1,cache-group=red");
+    });
 }
