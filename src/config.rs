@@ -76,6 +76,8 @@ pub struct Config {
     pub allow_unsafe_claim_annotations: bool,
     /// The most a claim's annotations may ask for.
     pub claim_annotation_limits: ClaimAnnotationLimits,
+    /// Whether pods on virtual nodes keep their claims.
+    pub claim_reference: ClaimReference,
     /// Native sidecars of others that start before the clients, because the clients need them: a service mesh's
     /// proxy.
     pub after: Vec<String>,
@@ -93,9 +95,33 @@ impl Default for Config {
             enable_controller_set_quota: true,
             allow_unsafe_claim_annotations: false,
             claim_annotation_limits: ClaimAnnotationLimits::default(),
+            claim_reference: ClaimReference::default(),
             after: Vec::new(),
             patches: Vec::new(),
             revision: String::new(),
+        }
+    }
+}
+
+/// `claimReference`: what becomes of the claim in a pod of the serverless profiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ClaimReference {
+    /// It stays, in a volume that nobody mounts: Kubernetes goes on protecting it.
+    #[default]
+    Keep,
+    /// It goes: for virtual nodes that refuse a volume they cannot mount, mounted or not.
+    Drop,
+}
+
+impl TryFrom<String> for ClaimReference {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "keep" => Ok(Self::Keep),
+            "drop" => Ok(Self::Drop),
+            other => Err(format!("{other:?} is neither keep nor drop")),
         }
     }
 }
@@ -148,6 +174,7 @@ struct Document {
     allow_unsafe_pvc_annotations: Option<bool>,
     pvc_annotation_limits: Option<WrittenLimits>,
     after: Option<Vec<String>>,
+    claim_reference: Option<ClaimReference>,
     mount_pod_patch: Option<Vec<PatchItem>>,
 
     enable_node_selector: Option<IgnoredAny>,
@@ -208,6 +235,7 @@ impl Config {
                 cpu: limits.cpu.and_then(|quantity| quantity.0.parse().ok()),
                 memory: limits.memory.and_then(|quantity| quantity.0.parse().ok()),
             },
+            claim_reference: document.claim_reference.unwrap_or_default(),
             after: document.after.unwrap_or_default(),
             patches,
             revision: revision(text),

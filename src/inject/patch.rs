@@ -118,15 +118,20 @@ impl Writer<'_> {
         let Some(volume) = client.resolved.pod_volumes.first() else { return };
         let source =
             if client.resolved.claim.name.is_empty() { "ephemeral" } else { "persistentVolumeClaim" };
-        let reference = self.add_volume(json!({ "name": client.reference }));
-        let (from, to) = (volume.index.to_string(), reference.to_string());
-        self.operations.relocate(&["spec", "volumes", &from, source], &["spec", "volumes", &to, source]);
+        let from = volume.index.to_string();
+        if let Some(reference) = &client.reference {
+            let to = self.add_volume(json!({ "name": reference })).to_string();
+            self.operations.relocate(&["spec", "volumes", &from, source], &["spec", "volumes", &to, source]);
+        } else {
+            self.operations.remove(&["spec", "volumes", &from, source]);
+        }
         let (shared, value) = shared_source(self.plan.profile.shared, client);
         self.operations.add(&["spec", "volumes", &from, shared], value);
         self.status.volumes.push(StatusVolume {
             container: client.container.clone(),
             volume: volume.name.clone(),
-            reference: client.reference.clone(),
+            reference: client.reference.clone().unwrap_or_default(),
+            read_only: client.reference.is_none() && volume.read_only,
             source: source.to_owned(),
             shared: shared.to_owned(),
             claim: client.resolved.claim.name.clone(),

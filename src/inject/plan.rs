@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     client::{self, Script, UserMetrics},
+    config::ClaimReference,
     inject::{
         Engine, Family, Subject, VolumeReport,
         names::Names,
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) profile: Profile,
     /// Whether the clients are native sidecars.
     pub(crate) native: bool,
+    /// Whether named claims leave the pod. Those of ephemeral volumes have to stay, or nobody would make them.
+    pub(crate) drops_claims: bool,
     /// The clients, in the order of the pod's volumes.
     pub(crate) clients: Vec<Client>,
     /// What the clients' metrics ports are called.
@@ -63,8 +66,8 @@ pub(crate) struct Client {
     pub(crate) settings: Settings,
     /// Name of the container.
     pub(crate) container: String,
-    /// Name of the volume that keeps the claim.
-    pub(crate) reference: String,
+    /// Name of the volume that keeps the claim; `None` where virtual nodes do not bear it.
+    pub(crate) reference: Option<String>,
     /// Directory of the node for this volume, with the node profile only.
     pub(crate) host_directory: Option<String>,
     /// Where the client mounts, in its container.
@@ -97,6 +100,8 @@ impl Plan {
         let mut plan = Self {
             profile,
             native,
+            drops_claims: subject.family == Family::Serverless
+                && engine.config.claim_reference == ClaimReference::Drop,
             clients: Vec::with_capacity(resolved.len()),
             metrics_port_name: names.metrics_port_name(),
             first: if native { order::first(pod, &resolved, &engine.config.after) } else { 0 },
@@ -167,7 +172,8 @@ impl Plan {
             "" => class_secret_name(&resolved.claim.class),
             name => injected_secret_name(name),
         };
-        let reference = names.volume(&format!("jfs-claim-{volume}"), &wanted);
+        let dropped = self.drops_claims && !resolved.claim.name.is_empty();
+        let reference = (!dropped).then(|| names.volume(&format!("jfs-claim-{volume}"), &wanted));
         Ok(Client {
             resolved,
             secret,

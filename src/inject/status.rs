@@ -47,7 +47,8 @@ pub(crate) struct StatusVolume {
     pub(crate) container: String,
     /// The pod's volume that is shared.
     pub(crate) volume: String,
-    /// The volume that keeps the claim.
+    /// The volume that keeps the claim; empty if the claim left the pod.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) reference: String,
     /// The field of the volume that was moved there: `persistentVolumeClaim` or `ephemeral`.
     pub(crate) source: String,
@@ -59,6 +60,9 @@ pub(crate) struct StatusVolume {
     /// The PersistentVolume's name, as far as known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) persistent_volume: String,
+    /// Whether the volume was read-only by its claim, if the claim left the pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
     /// The directory of the file system; empty for its root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) directory: String,

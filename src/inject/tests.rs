@@ -140,6 +140,23 @@ fn a_mesh_starts_before_the_clients_that_need_it() {
 }
 
 #[test]
+fn virtual_nodes_that_do_not_bear_a_claim_do_not_get_it() {
+    let case = Case { family: Family::Serverless, config: "claimReference: drop", ..Case::default() };
+    let mut pod = pod("logs");
+    pod["spec"]["volumes"] =
+        json!([{"name": "d", "persistentVolumeClaim": {"claimName": "logs", "readOnly": true}}]);
+    let injected = defaulted(case.inject(&pod));
+    assert_eq!(injected["spec"]["volumes"], json!([{"name": "d", "emptyDir": {}}]));
+    assert_eq!(case.decide(&injected).code, Code::AlreadyInjected);
+    let mut restored = case.inject(&pod);
+    let undo = uninject(&restored).unwrap().unwrap();
+    json_patch::patch(&mut restored, &undo).unwrap();
+    assert_eq!(restored, pod);
+    let kept = Case { family: Family::Node, ..case }.inject(&pod);
+    assert_eq!(kept["spec"]["volumes"][1]["name"], "jfs-claim-d");
+}
+
+#[test]
 fn old_clusters_get_ordinary_containers_that_end_last() {
     let injected = Case::old().inject(&pod("logs"));
     assert!(injected["spec"].get("initContainers").is_none());

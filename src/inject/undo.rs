@@ -77,7 +77,7 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
     let mut gone: Vec<usize> =
         status.added_volumes.iter().filter_map(|name| position(volumes, name)).collect();
     for volume in &status.volumes {
-        let reference = position(volumes, &volume.reference);
+        let reference = position(volumes, &volume.reference).filter(|_| !volume.reference.is_empty());
         gone.extend(reference);
         let Some(index) = position(volumes, &volume.volume) else { continue };
         let to = index.to_string();
@@ -89,6 +89,9 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
         match reference.filter(|&reference| !volumes[reference][&volume.source].is_null()) {
             Some(from) => {
                 operations.relocate(&["spec", "volumes", &from.to_string(), &volume.source], &source);
+            }
+            None if volume.read_only => {
+                operations.add(&source, json!({ "claimName": volume.claim, "readOnly": true }));
             }
             None => operations.add(&source, json!({ "claimName": volume.claim })),
         }
