@@ -165,6 +165,7 @@ impl Plan {
             explain: engine.explain,
         })?;
         self.warnings.extend(settings.warnings.iter().cloned());
+        self.warnings.extend(unmounting_hook(&settings));
         let metrics_port = self.metrics_port(&secret, &settings, names);
         let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
         self.warnings.extend(script.warnings.iter().cloned());
@@ -276,6 +277,18 @@ impl Plan {
             );
         }
     }
+}
+
+/// The warning for a `preStop` of the user's that unmounts.
+///
+/// Hooks of all containers run when termination begins, while the application may still write.
+fn unmounting_hook(settings: &Settings) -> Option<String> {
+    let hook = settings.lifecycle.as_ref()?.pre_stop.as_ref()?.exec.as_ref()?;
+    hook.command.iter().flatten().any(|word| word.contains("umount")).then(|| {
+        "lifecycle.preStop of the configmap unmounts, and it runs when termination begins: what the application \
+         writes after that is lost"
+            .to_owned()
+    })
 }
 
 /// Whether clients can be native sidecars: the ConfigMap's word, else the oldest of cluster and nodes.

@@ -46,10 +46,21 @@ fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &
     let added = status.undo.annotations.iter().map(String::as_str);
     for key in added.chain(replaced).chain([DEFAULT_CONTAINER, STATUS]) {
         let wanted = &desired["metadata"]["annotations"][key];
-        if !wanted.is_null() && actual["metadata"]["annotations"][key] != *wanted {
+        let present = &actual["metadata"]["annotations"][key];
+        if !wanted.is_null() && present != wanted && !(key == STATUS && says_as_much(present, status)) {
             operations.add(&["metadata", "annotations", key], wanted.clone());
         }
     }
+}
+
+/// Whether a status annotation says all that `wanted` does. Which lists of the pod were absent before is its own
+/// knowledge: others may have filled them since.
+fn says_as_much(present: &Value, wanted: &Status) -> bool {
+    let present = present.as_str().and_then(|text| Status::parse(text).ok());
+    present.is_some_and(|mut present| {
+        present.undo.absent.clone_from(&wanted.undo.absent);
+        present == *wanted
+    })
 }
 
 fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {

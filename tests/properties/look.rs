@@ -1,0 +1,143 @@
+//! What is looked at in a pod.
+
+use serde_json::{Map, Value, json};
+
+/// The elements of a list of the pod's spec.
+pub(crate) fn list<'a>(pod: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    pod["spec"][field].as_array().into_iter().flatten()
+}
+
+pub(crate) fn name(value: &Value) -> &str {
+    value["name"].as_str().unwrap()
+}
+
+/// Whether a text is a DNS label, which names of containers and volumes have to be.
+pub(crate) fn is_label(name: &str) -> bool {
+    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.starts_with(inner)
+        && name.ends_with(inner)
+        && name.chars().all(|character| inner(character) || character == '-')
+}
+
+/// Compares two objects but for some of their fields.
+fn assert_equal_but_for(before: &Value, after: &Value, fields: &[&str], place: &str) {
+    let rest = |value: &Value| -> Map<String, Value> {
+        let object = value.as_object().unwrap().iter();
+        object
+            .filter(|(key, _)| !fields.contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    };
+    assert_eq!(rest(before), rest(after), "{place}");
+}
+
+/// Everything but what an injection is about has to be as it was; said without the help of `uninject`.
+pub(crate) fn assert_untouched(before: &Value, after: &Value) {
+    assert_equal_but_for(before, after, &["metadata", "spec"], "the pod");
+    assert_equal_but_for(&before["metadata"], &after["metadata"], &["labels", "annotations"], "metadata");
+    for map in ["labels", "annotations"] {
+        for (key, value) in before["metadata"][map].as_object().into_iter().flatten() {
+            assert_eq!(after["metadata"][map].get(key), Some(value), "metadata.{map}");
+        }
+    }
+    let lists = ["volumes", "containers", "initContainers", "terminationGracePeriodSeconds"];
+    assert_equal_but_for(&before["spec"], &after["spec"], &lists, "spec");
+    for kind in ["containers", "initContainers"] {
+        let mut rest = list(after, kind);
+        for container in list(before, kind) {
+            // In the same order, too.
+            let same = rest
+                .find(|candidate| name(candidate) == name(container))
+                .unwrap_or_else(|| panic!("{} is gone", name(container)));
+            assert_equal_but_for(container, same, &["volumeMounts"], name(container));
+            let mounts =
+                |container: &Value| container["volumeMounts"].as_array().cloned().unwrap_or_default();
+            let (old, new) = (mounts(container), mounts(same));
+            assert_eq!(old.len(), new.len(), "mounts of {}", name(container));
+            for (old, new) in old.iter().zip(&new) {
+                assert_equal_but_for(old, new, &["name", "readOnly", "mountPropagation"], "a mount");
+            }
+        }
+    }
+    let mut rest = list(after, "volumes");
+    for volume in list(before, "volumes") {
+        let same = rest
+            .find(|candidate| name(candidate) == name(volume))
+            .unwrap_or_else(|| panic!("{} is gone", name(volume)));
+        if volume.get("persistentVolumeClaim").is_none() && volume.get("ephemeral").is_none() {
+            assert_eq!(volume, same);
+        }
+    }
+}
+
+/// To Kubernetes a field that is `null` is one that is not there.
+pub(crate) fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(list) => list.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What the API server makes of a pod before it asks again or stores it: defaults filled in, nulls gone.
+pub(crate) fn defaulted(value: &Value) -> Value {
+    fn or(value: &mut Value, field: &str, default: Value) {
+        if value.get(field).is_none() {
+            value[field] = default;
+        }
+    }
+    let mut pod = without_nulls(value);
+    for kind in ["containers", "initContainers"] {
+        for container in pod["spec"][kind].as_array_mut().into_iter().flatten() {
+            or(container, "terminationMessagePath", "/dev/termination-log".into());
+            or(container, "terminationMessagePolicy", "File".into());
+            or(container, "imagePullPolicy", "IfNotPresent".into());
+            or(container, "resources", json!({}));
+            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                or(port, "protocol", "TCP".into());
+            }
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                if let Some(probe) = container.get_mut(probe) {
+                    for (field, default) in [
+                        ("timeoutSeconds", 1),
+                        ("periodSeconds", 10),
+                        ("successThreshold", 1),
+                        ("failureThreshold", 3),
+                    ] {
+                        or(probe, field, default.into());
+                    }
+                }
+            }
+            let mount = json!({"name": "kube-api-access-x", "readOnly": true,
+                "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
+            or(container, "volumeMounts", json!([]));
+            container["volumeMounts"].as_array_mut().unwrap().push(mount);
+        }
+    }
+    for volume in pod["spec"]["volumes"].as_array_mut().into_iter().flatten() {
+        if let Some(secret) = volume.get_mut("secret") {
+            or(secret, "defaultMode", 420.into());
+        }
+        if let Some(path) = volume.get_mut("hostPath") {
+            or(path, "type", "".into());
+        }
+    }
+    let token = json!({"name": "kube-api-access-x", "projected": {"sources": [], "defaultMode": 420}});
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(token);
+    for (field, default) in [
+        ("restartPolicy", json!("Always")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("schedulerName", json!("default-scheduler")),
+        ("securityContext", json!({})),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("enableServiceLinks", json!(true)),
+    ] {
+        or(&mut pod["spec"], field, default);
+    }
+    pod
+}
