@@ -1,8 +1,10 @@
 //! From a pod and its volumes to JSON Patch operations. Pure: no I/O, no clock.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod check;
 mod classic;
 mod names;
+mod node;
 mod order;
 mod patch;
 mod plan;

@@ -8,13 +8,13 @@ use crate::{
     client::{self, Script, UserMetrics},
     config::ClaimReference,
     inject::{
-        Engine, Family, Subject, VolumeReport,
+        Engine, Family, Subject, VolumeReport, check,
         names::Names,
-        order,
+        node, order,
         profile::{Profile, Shared},
     },
     outcome::{Code, Refusal},
-    pod::{Pod, Text},
+    pod::Pod,
     volume::{
         Edition, Resolved, Settings, UserSecret,
         objects::Map,
@@ -29,8 +29,6 @@ const METRICS_PORT: u16 = 9567;
 const DEFAULT_GRACE: i64 = 30;
 /// What orders the exit of a client that is no native sidecar when nobody says otherwise.
 const DEFAULT_EXIT_ORDER: ExitOrder = ExitOrder::Idle(3);
-/// The first release whose kubelets know native sidecars by default.
-const NATIVE_SINCE: (u32, u32) = (1, 29);
 
 /// Everything that is decided about a pod before the first operation is written.
 #[derive(Debug)]
@@ -96,7 +94,7 @@ impl Plan {
         names: &mut Names,
     ) -> Result<Self, Refusal> {
         let profile = Profile::of(pod, subject.family, identity.is_some());
-        let native = is_native(engine);
+        let native = node::is_native(engine);
         let mut plan = Self {
             profile,
             native,
@@ -109,7 +107,7 @@ impl Plan {
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
             warnings: Vec::new(),
         };
-        check_pod(pod, &profile, native, &resolved)?;
+        check::pod(pod, &profile, native, &resolved)?;
         if identity.is_none() && subject.family == Family::Node {
             plan.warnings.push(
                 "a template has no directory of its own on the node: the volume is shared through an emptyDir, which \
@@ -117,7 +115,7 @@ impl Plan {
                     .to_owned(),
             );
         }
-        let node_labels = node_labels(engine, pod);
+        let node_labels = node::labels(engine, pod);
         for (index, resolved) in resolved.into_iter().enumerate() {
             let client = plan.client(engine, pod, identity, node_labels.as_ref(), index, resolved, names)?;
             plan.clients.push(client);
@@ -165,7 +163,7 @@ impl Plan {
             explain: engine.explain,
         })?;
         self.warnings.extend(settings.warnings.iter().cloned());
-        self.warnings.extend(unmounting_hook(&settings));
+        self.warnings.extend(check::unmounting_hook(&settings));
         let metrics_port = self.metrics_port(&secret, &settings, names);
         let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
         self.warnings.extend(script.warnings.iter().cloned());
@@ -279,69 +277,6 @@ impl Plan {
     }
 }
 
-/// The warning for a `preStop` of the user's that unmounts.
-///
-/// Hooks of all containers run when termination begins, while the application may still write.
-fn unmounting_hook(settings: &Settings) -> Option<String> {
-    let hook = settings.lifecycle.as_ref()?.pre_stop.as_ref()?.exec.as_ref()?;
-    hook.command.iter().flatten().any(|word| word.contains("umount")).then(|| {
-        "lifecycle.preStop of the configmap unmounts, and it runs when termination begins: what the application \
-         writes after that is lost"
-            .to_owned()
-    })
-}
-
-/// Whether clients can be native sidecars: the ConfigMap's word, else the oldest of cluster and nodes.
-fn is_native(engine: &Engine<'_>) -> bool {
-    if let Some(decided) = engine.config.enable_native_sidecar {
-        return decided;
-    }
-    let versions = [engine.process.kubernetes, engine.lookup.oldest_kubelet()];
-    versions.iter().flatten().all(|version| *version >= NATIVE_SINCE)
-}
-
-/// Refuses what a sidecar cannot give, before anything is planned.
-fn check_pod(pod: &Pod<'_>, profile: &Profile, native: bool, resolved: &[Resolved]) -> Result<(), Refusal> {
-    let refuse = |place: String, what: &str, remedy: &str| {
-        Err(Refusal::new(Code::PodUnsupported, place, what, remedy))
-    };
-    if pod.spec.os.as_ref().is_some_and(|os| &*os.name == "windows") {
-        return refuse(
-            "spec.os.name".to_owned(),
-            "a windows pod mounts a JuiceFS volume, and the client runs on linux only",
-            "remove the volume or run the pod on linux",
-        );
-    }
-    if pod.spec.host_users == Some(false) && profile.client_propagation.is_some() {
-        return refuse(
-            "spec.hostUsers".to_owned(),
-            "a pod in its own user namespace cannot hold the privileged client",
-            "remove hostUsers: false",
-        );
-    }
-    let is_ours =
-        |name: &str| resolved.iter().any(|one| one.pod_volumes.iter().any(|volume| volume.name == name));
-    for container in pod.spec.all_containers() {
-        if let Some(device) = container.volume_devices.iter().flatten().find(|device| is_ours(&device.name)) {
-            return refuse(
-                format!("container \"{}\": volumeDevices \"{}\"", container.name, device.name),
-                "a JuiceFS volume is a file system, not a block device",
-                "use volumeMounts",
-            );
-        }
-    }
-    for container in pod.spec.init_containers.iter().flatten().filter(|_| !native) {
-        if let Some(mount) = container.volume_mounts.iter().flatten().find(|mount| is_ours(&mount.name)) {
-            return refuse(
-                format!("init container \"{}\": volumeMounts \"{}\"", container.name, mount.name),
-                "without native sidecars no init container can use a JuiceFS volume",
-                "move the work into an application container, or run on Kubernetes 1.29 or later",
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Where the client mounts: a child of what it shares by host path, else the shared directory itself.
 ///
 /// Tools find it in the command by its first element, `/jfs`. Names of claims and volumes need no quotes.
@@ -373,36 +308,4 @@ fn user_secret(engine: &Engine<'_>, resolved: &Resolved) -> Result<Arc<UserSecre
             "create the secret, or correct the reference to it",
         )),
     }
-}
-
-/// What is certain about the labels of the node a pod will run on.
-///
-/// A pod has no node at admission, save those of a `DaemonSet`, which name it by an affinity to its `metadata.name`;
-/// for the others the labels its own selector demands are known.
-fn node_labels(engine: &Engine<'_>, pod: &Pod<'_>) -> Option<Map> {
-    let spec = &pod.spec;
-    let terms =
-        spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref()).and_then(|affinity| {
-            let terms = &affinity.required.as_ref()?.node_selector_terms;
-            // Several terms are alternatives: nothing is certain.
-            if let [term] = terms.as_slice() { Some(term) } else { None }
-        });
-    let single = |requirement: &crate::pod::NodeRequirement<'_>| match requirement.values.as_slice() {
-        [value] if &*requirement.operator == "In" => Some((requirement.key.to_string(), value.to_string())),
-        _ => None,
-    };
-    let by_field = terms.and_then(|term| {
-        let mut fields = term.match_fields.iter().flatten().filter_map(single);
-        fields.find(|(key, _)| key == "metadata.name").map(|(_, name)| name)
-    });
-    let name = spec.node_name.as_ref().map(ToString::to_string).or(by_field);
-    if let Some(node) = name.and_then(|name| engine.lookup.node(&name)) {
-        return Some(node.metadata.labels.clone());
-    }
-    let text = |(key, value): (&Text<'_>, &Text<'_>)| (key.to_string(), value.to_string());
-    let mut labels: Map = spec.node_selector.iter().flatten().map(text).collect();
-    labels.extend(
-        terms.into_iter().flat_map(|term| term.match_expressions.iter().flatten()).filter_map(single),
-    );
-    if labels.is_empty() { None } else { Some(labels) }
 }

@@ -1,0 +1,67 @@
+//! What a sidecar cannot give a pod, and what it gives with a warning.
+
+use crate::{
+    inject::profile::Profile,
+    outcome::{Code, Refusal},
+    pod::Pod,
+    volume::{Resolved, Settings},
+};
+
+/// Refuses what a sidecar cannot give, before anything is planned.
+pub(super) fn pod(
+    pod: &Pod<'_>,
+    profile: &Profile,
+    native: bool,
+    resolved: &[Resolved],
+) -> Result<(), Refusal> {
+    let refuse = |place: String, what: &str, remedy: &str| {
+        Err(Refusal::new(Code::PodUnsupported, place, what, remedy))
+    };
+    if pod.spec.os.as_ref().is_some_and(|os| &*os.name == "windows") {
+        return refuse(
+            "spec.os.name".to_owned(),
+            "a windows pod mounts a JuiceFS volume, and the client runs on linux only",
+            "remove the volume or run the pod on linux",
+        );
+    }
+    if pod.spec.host_users == Some(false) && profile.client_propagation.is_some() {
+        return refuse(
+            "spec.hostUsers".to_owned(),
+            "a pod in its own user namespace cannot hold the privileged client",
+            "remove hostUsers: false",
+        );
+    }
+    let is_ours =
+        |name: &str| resolved.iter().any(|one| one.pod_volumes.iter().any(|volume| volume.name == name));
+    for container in pod.spec.all_containers() {
+        if let Some(device) = container.volume_devices.iter().flatten().find(|device| is_ours(&device.name)) {
+            return refuse(
+                format!("container \"{}\": volumeDevices \"{}\"", container.name, device.name),
+                "a JuiceFS volume is a file system, not a block device",
+                "use volumeMounts",
+            );
+        }
+    }
+    for container in pod.spec.init_containers.iter().flatten().filter(|_| !native) {
+        if let Some(mount) = container.volume_mounts.iter().flatten().find(|mount| is_ours(&mount.name)) {
+            return refuse(
+                format!("init container \"{}\": volumeMounts \"{}\"", container.name, mount.name),
+                "without native sidecars no init container can use a JuiceFS volume",
+                "move the work into an application container, or run on Kubernetes 1.29 or later",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The warning for a `preStop` of the user's that unmounts.
+///
+/// Hooks of all containers run when termination begins, while the application may still write.
+pub(super) fn unmounting_hook(settings: &Settings) -> Option<String> {
+    let hook = settings.lifecycle.as_ref()?.pre_stop.as_ref()?.exec.as_ref()?;
+    hook.command.iter().flatten().any(|word| word.contains("umount")).then(|| {
+        "lifecycle.preStop of the configmap unmounts, and it runs when termination begins: what the application \
+         writes after that is lost"
+            .to_owned()
+    })
+}
