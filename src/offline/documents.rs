@@ -130,7 +130,7 @@ fn yaml_stream(file: &Arc<str>, text: &str) -> Result<Vec<Document>, InputError>
             (Format::Json, value)
         } else {
             let value = serde_saphyr::from_str_with_options(piece, options());
-            (Format::Yaml, value.map_err(|error| yaml_error(&place, &error))?)
+            (Format::Yaml, value.map_err(|error| yaml_error(&place, piece, &error))?)
         };
         if !value.is_null() {
             number += 1;
@@ -187,14 +187,19 @@ pub(super) fn options() -> serde_saphyr::Options {
     }
 }
 
-fn yaml_error(place: &Place, error: &serde_saphyr::Error) -> InputError {
+fn yaml_error(place: &Place, piece: &str, error: &serde_saphyr::Error) -> InputError {
+    let line = error.location().map(|location| location.line());
+    let text = line.and_then(|line| piece.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?));
+    // The first thing that newcomers try is the template of a chart.
+    let template = text.is_some_and(|text| text.contains("{{"));
+    let hint = if template { "; render the template first" } else { "" };
     InputError {
         file: Arc::clone(&place.file),
-        line: error.location().map(|location| line_in(place, location.line())),
+        line: line.map(|line| line_in(place, line)),
         document: place.number,
         object: String::new(),
         field: String::new(),
-        what: format!("not YAML: {}", plain_words(error)),
+        what: format!("not YAML: {}{hint}", plain_words(error)),
     }
 }
 
@@ -202,6 +207,9 @@ fn yaml_error(place: &Place, error: &serde_saphyr::Error) -> InputError {
 /// advice meant for programmers.
 fn plain_words(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
+    if text.starts_with("budget breached: Depth") || text.starts_with("recursion limit exceeded") {
+        return "nested too deeply".to_owned();
+    }
     let text = without_position(&text);
     let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text);
     text.lines().next().unwrap_or_default().to_owned()
@@ -363,7 +371,11 @@ mod tests {
         for (file, text, complaint) in [
             ("x.yaml", "a: 1\n---\nb: 1\nb: 2\n", "x.yaml:4: document 2: not YAML: duplicate mapping key: b"),
             ("x.yaml", "a:\n\tb: 1\n", "x.yaml:2: document 1: not YAML: tabs disallowed"),
-            ("x.yaml", "---\n\n---\na: {{ .Values.x }}\n", "x.yaml:4: document 1: not YAML: expected string"),
+            (
+                "x.yaml",
+                "---\n\n---\na: {{ .Values.x }}\n",
+                "x.yaml:4: document 1: not YAML: expected string scalar; render the template first",
+            ),
             ("x.json", "{\"a\": 1}\n{\"a\": }\n", "x.json:2: document 2: not JSON: expected value"),
             ("x.yaml", "{\"a\": 1,\n\"a\": 1}\n", "x.yaml:2: document 1: not YAML: duplicate mapping key: a"),
             ("x.json", "{\"a\": 1,\n\"a\": 1}\n", "x.json:2: document 1: not JSON: duplicate mapping key: a"),
@@ -378,7 +390,8 @@ mod tests {
     #[test]
     fn nesting_without_end_is_refused() {
         for opening in ["[", "{a: ", "- ", "{\"a\":"] {
-            assert!(parse("x.yaml", &opening.repeat(100_000)).is_err(), "{opening}");
+            let error = parse("x.yaml", &opening.repeat(100_000)).expect_err(opening).to_string();
+            assert_eq!(error, "x.yaml:1: document 1: not YAML: nested too deeply");
         }
     }
 
