@@ -9,6 +9,7 @@ use crate::outcome::{Code, Refusal};
 
 /// The sub directory of a volume.
 pub(super) const SUB_PATH: &str = "subPath";
+pub(super) const PATH_PATTERN: &str = "pathPattern";
 /// More mount options, separated by commas.
 pub(super) const MOUNT_OPTIONS: &str = "mountOptions";
 /// The client's image.

@@ -62,7 +62,6 @@ pub(super) fn settle<'a>(
             let what = format!("option {:?} has no name", option.text);
             return Err(Refusal::new(Code::SettingInvalid, place, what, "write NAME or NAME=VALUE"));
         }
-        warn_of_hidden(option, &mut sources.warnings);
     }
     let directory = directory(sources, &list)?;
     list.retain(|option| option.name() != "subdir");
@@ -71,12 +70,22 @@ pub(super) fn settle<'a>(
     Ok(Options { list, directory, read_only })
 }
 
+/// The client ends an option at every comma, so an entry with commas is several.
 fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     let resolved = sources.inputs.resolved;
     let mut list = Vec::with_capacity(resolved.mount_options.len() + 4);
     if let Some(patch) = sources.patch.mount_options {
         let origin = Origin::Config(patch.item, "mountOptions");
-        list.extend(patch.value.iter().map(|text| MountOption::new(sources.templates.fill(text), origin)));
+        for text in patch.value {
+            match sources.templates.fill(text) {
+                Cow::Borrowed(text) => {
+                    list.extend(text.split(',').map(|text| MountOption::new(text.into(), origin)));
+                }
+                Cow::Owned(text) => {
+                    list.extend(text.split(',').map(|text| MountOption::new(text.to_owned().into(), origin)));
+                }
+            }
+        }
     }
     let patched = list.len();
     let mut add = |text: &'a str, origin| {
@@ -88,27 +97,17 @@ fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     if sources.only_reads {
         add("ro", Origin::Held(Holder::Volume, "spec.accessModes"));
     }
-    for text in &resolved.mount_options {
+    for text in resolved.mount_options.iter().flat_map(|text| text.split(',')) {
         add(text, Origin::Held(Holder::Volume, FIELD));
     }
     if let Some(attribute) = sources.attribute(attributes::MOUNT_OPTIONS) {
-        attribute
-            .value
-            .split(',')
-            .for_each(|text| add(text, Origin::Held(Holder::Volume, attributes::MOUNT_OPTIONS)));
+        for text in attribute.value.split(',') {
+            add(text, Origin::Held(Holder::Volume, attributes::MOUNT_OPTIONS));
+        }
     }
     // Nothing at all says nothing.
     list.retain(|option| !option.text.is_empty());
     list
-}
-
-/// Several options in one entry reach the client as they are; these would have been looked at.
-fn warn_of_hidden(option: &MountOption<'_>, warnings: &mut Vec<String>) {
-    let hidden = option.text.split(',').skip(1).map(|part| part.split('=').next().unwrap_or_default().trim());
-    for name in hidden.filter(|name| matches!(*name, "subdir" | "cache-dir" | "buffer-size" | "metrics")) {
-        warnings
-            .push(format!("mount option {name} is hidden behind a comma, write it as an entry of its own"));
-    }
 }
 
 /// The `subdir` option and the volume's sub path, joined as paths are.
@@ -138,7 +137,9 @@ fn directory(sources: &mut Sources<'_>, list: &[MountOption<'_>]) -> Result<Dire
         append(&mut path, attribute.value, absolute).map_err(|what| {
             sources.refuse_attribute(attribute, what, "name a directory below that of the volume's class")
         })?;
-        sources.explain("subPath", attribute.origin(), || attribute.value.to_owned());
+        let pattern = sources.attribute(attributes::PATH_PATTERN).filter(|_| !resolved.bound);
+        let origin = pattern.filter(|pattern| pattern.value == attribute.value).unwrap_or(attribute).origin();
+        sources.explain("subPath", origin, || attribute.value.to_owned());
     }
     Ok(Directory { path, ephemeral: resolved.ephemeral_directory.clone() })
 }

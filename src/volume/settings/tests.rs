@@ -334,6 +334,11 @@ fn sub_directories_are_joined_and_confined() {
         "persistentvolume \"pv-1\": spec.csi.volumeAttributes[\"subPath\"]: \"../other\" leads out of its directory; \
          name a directory below that of the volume's class"
     );
+    let hidden =
+        super::tests::case().options(&["debug, subdir=/team", "cache-size=1,ro"]).serverless_settings();
+    assert_eq!(hidden.directory.path, "/team");
+    assert!(hidden.read_only);
+    assert_eq!(hidden.options, ["debug", "cache-size=1", "ro"]);
     case = case.attributes(&[("subPath", "a,subdir=/")]);
     assert!(case.refusal().contains("comma"));
     let mut case = super::tests::case().options(&["debug", "subdir=.."]);
