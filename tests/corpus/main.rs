@@ -18,8 +18,11 @@ mod tests {
         fs::read_dir(folder).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
     }
 
+    /// Makes mutations of a seed and hands each to the checker.
+    type Mutate = fn(&[u8], &mut dyn FnMut(&[u8]));
+
     /// Checks every mutation of every seed, on all cores.
-    fn all(mutations: fn(&[u8], &mut dyn FnMut(&[u8]))) {
+    fn all(mutations: Mutate) {
         let queue = Mutex::new(seeds());
         thread::scope(|scope| {
             for _ in 0..thread::available_parallelism().map_or(2, usize::from) {

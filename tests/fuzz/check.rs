@@ -52,7 +52,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 /// Asks every endpoint; panics where an answer is not one. How the engine is configured depends on the length.
 pub(crate) fn check(body: &[u8]) {
     let config = if body.len() % 4 < 2 { WORLD.config.clone() } else { Config::default() };
-    let config = Config { enable_native_sidecar: Some(body.len() % 2 == 0), ..config };
+    let config = Config { enable_native_sidecar: Some(body.len().is_multiple_of(2)), ..config };
     let engine = Engine { lookup: &WORLD.manifests, config: &config, process: &WORLD.process, explain: true };
     for endpoint in Endpoint::ALL {
         answer(body, endpoint, &engine);
