@@ -43,7 +43,7 @@ format-check:
 .PHONY: clippy
 clippy: ## Lints the code: everything, the agent alone, and the fuzz target.
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 	cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target -- -D warnings
 
 .PHONY: dependencies

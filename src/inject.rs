@@ -166,8 +166,8 @@ impl Engine<'_> {
         let status = parse_status(text)?;
         let actual = (subject.object)();
         let mut restored = actual.clone();
-        apply(&mut restored, &undo::undo(&actual, &status))?;
-        let view = Pod::deserialize(&restored).map_err(|error| internal("restored pod", &error))?;
+        json_patch::patch(&mut restored, &undo::undo(&actual, &status)).map_err(|error| misfit(&error))?;
+        let view = Pod::deserialize(&restored).map_err(|error| misfit(&error))?;
         let object = || restored.clone();
         let decision = self.planned(subject, &view, &object, status.identity.as_deref())?;
         let mut desired = restored.clone();
@@ -218,6 +218,16 @@ fn parse_status(text: &str) -> Result<Status, Refusal> {
             "remove the annotation and whatever it came with",
         )
     })
+}
+
+/// The refusal of a status annotation that some other pod was given, or that somebody wrote.
+fn misfit(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        Code::PodUnsupported,
+        format!("metadata.annotations[\"{STATUS}\"]"),
+        format!("the annotation says that sidecars were injected, but it does not fit the pod: {error}"),
+        "remove the annotation and whatever it came with",
+    )
 }
 
 fn apply(document: &mut Value, patch: &json_patch::Patch) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use crate::{
     inject::profile::Profile,
     outcome::{Code, Refusal},
     pod::Pod,
-    volume::{Resolved, Settings},
+    volume::Resolved,
 };
 
 /// Refuses what a sidecar cannot give, before anything is planned.
@@ -52,16 +52,4 @@ pub(super) fn pod(
         }
     }
     Ok(())
-}
-
-/// The warning for a `preStop` of the user's that unmounts.
-///
-/// Hooks of all containers run when termination begins, while the application may still write.
-pub(super) fn unmounting_hook(settings: &Settings) -> Option<String> {
-    let hook = settings.lifecycle.as_ref()?.pre_stop.as_ref()?.exec.as_ref()?;
-    hook.command.iter().flatten().any(|word| word.contains("umount")).then(|| {
-        "lifecycle.preStop of the configmap unmounts, and it runs when termination begins: what the application \
-         writes after that is lost"
-            .to_owned()
-    })
 }

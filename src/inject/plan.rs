@@ -163,7 +163,6 @@ impl Plan {
             explain: engine.explain,
         })?;
         self.warnings.extend(settings.warnings.iter().cloned());
-        self.warnings.extend(check::unmounting_hook(&settings));
         let metrics_port = self.metrics_port(&secret, &settings, names);
         let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
         self.warnings.extend(script.warnings.iter().cloned());

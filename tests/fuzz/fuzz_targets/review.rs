@@ -1,8 +1,7 @@
 //! Any bytes as the body of an admission request: an answer or a refusal, never a panic.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../check.rs"]
+mod check;
 
-fuzz_target!(|body: &[u8]| {
-    let _ = serde_json::from_slice::<juicefs_sidecar::pod::Pod<'_>>(body);
-});
+libfuzzer_sys::fuzz_target!(|body: &[u8]| check::check(body));
