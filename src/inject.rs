@@ -5,6 +5,7 @@ mod check;
 mod classic;
 mod names;
 mod node;
+mod operation;
 mod order;
 mod patch;
 mod plan;
@@ -18,8 +19,11 @@ mod undo;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-pub use self::status::{DEFAULT_CONTAINER, DONE, STATUS};
 use self::{names::Names, plan::Plan, status::Status};
+pub use self::{
+    operation::{ApplyError, Patch},
+    status::{DEFAULT_CONTAINER, DONE, STATUS},
+};
 use crate::{
     config::{Config, Process},
     outcome::{Code, Refusal},
@@ -73,7 +77,7 @@ pub struct Decision {
     /// Worth telling the user; each one line of at most 256 characters.
     pub warnings: Vec<String>,
     /// Operations on the pod, paths from its root; empty when nothing changes.
-    pub patch: json_patch::Patch,
+    pub patch: Patch,
     /// One entry per JuiceFS claim, for `explain`.
     pub volumes: Vec<VolumeReport>,
 }
@@ -166,18 +170,18 @@ impl Engine<'_> {
         let status = parse_status(text)?;
         let actual = (subject.object)();
         let mut restored = actual.clone();
-        json_patch::patch(&mut restored, &undo::undo(&actual, &status)).map_err(|error| misfit(&error))?;
+        undo::undo(&actual, &status).apply(&mut restored).map_err(|error| misfit(&error))?;
         let view = Pod::deserialize(&restored).map_err(|error| misfit(&error))?;
         let object = || restored.clone();
         let decision = self.planned(subject, &view, &object, status.identity.as_deref())?;
         let mut desired = restored.clone();
-        apply(&mut desired, &decision.patch)?;
+        decision.patch.apply(&mut desired).map_err(|error| internal("patch", &error))?;
         let Some(wanted) = desired["metadata"]["annotations"][STATUS].as_str() else {
             // Nothing is JuiceFS any more: what is there is not ours to judge.
             return Ok(decision);
         };
         let patch = repair::mend(&actual, &desired, &parse_status(wanted)?);
-        let (code, message) = if patch.0.is_empty() {
+        let (code, message) = if patch.is_empty() {
             (Code::AlreadyInjected, "the pod carries its sidecars".to_owned())
         } else {
             (Code::Repaired, "the pod's sidecars had been changed by others and were put right".to_owned())
@@ -193,7 +197,7 @@ impl Decision {
             code,
             message: message.to_owned(),
             warnings: Vec::new(),
-            patch: json_patch::Patch(Vec::new()),
+            patch: Patch::default(),
             volumes: Vec::new(),
         }
     }
@@ -202,7 +206,7 @@ impl Decision {
 /// The operations that take away what was injected into a pod; `None` if it carries no status annotation.
 ///
 /// Paths are from the pod's root.
-pub fn uninject(pod: &Value) -> Result<Option<json_patch::Patch>, Refusal> {
+pub fn uninject(pod: &Value) -> Result<Option<Patch>, Refusal> {
     match pod["metadata"]["annotations"][STATUS].as_str() {
         Some(text) => Ok(Some(undo::undo(pod, &parse_status(text)?))),
         None => Ok(None),
@@ -228,10 +232,6 @@ fn misfit(error: &dyn std::fmt::Display) -> Refusal {
         format!("the annotation says that sidecars were injected, but it does not fit the pod: {error}"),
         "remove the annotation and whatever it came with",
     )
-}
-
-fn apply(document: &mut Value, patch: &json_patch::Patch) -> Result<(), Refusal> {
-    json_patch::patch(document, patch).map_err(|error| internal("patch", &error))
 }
 
 fn internal(place: &str, error: &dyn std::fmt::Display) -> Refusal {

@@ -1,10 +1,12 @@
 //! Verdicts as AdmissionReview responses, byte for byte what goes over the wire.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use json_patch::Patch;
 use serde::Serialize;
 
-use crate::outcome::{Code, Refusal};
+use crate::{
+    inject::Patch,
+    outcome::{Code, Refusal},
+};
 
 /// Characters of one warning that the API server passes on.
 const WARNING_LENGTH: usize = 256;
@@ -29,7 +31,7 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict that changes nothing.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warnings: Vec::new(), patch: Patch(Vec::new()) }
+        Self { code, message: message.into(), warnings: Vec::new(), patch: Patch::default() }
     }
 }
 
@@ -154,7 +156,7 @@ mod tests {
     fn a_patch_goes_out_as_base64_with_its_type() {
         let operations = json!([{"op": "add", "path": "/a", "value": 1}]);
         let mut verdict = Verdict::new(Code::Injected, "");
-        verdict.patch = serde_json::from_value(operations.clone()).unwrap();
+        verdict.patch.add(&["a"], &1);
         let response = &rendered(&verdict)["response"];
         assert_eq!(response["patchType"], "JSONPatch");
         let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
@@ -165,7 +167,7 @@ mod tests {
     fn a_refusal_carries_its_status_and_never_a_patch() {
         let refusal = Refusal::new(Code::SecretMissing, "persistentvolume \"x\"", "no secret", "create\nit");
         let mut verdict = Verdict::from(refusal);
-        verdict.patch = serde_json::from_value(json!([{"op": "remove", "path": "/a"}])).unwrap();
+        verdict.patch.remove(&["a"]);
         let response = &rendered(&verdict)["response"];
         assert_eq!(response["allowed"], false);
         assert_eq!(

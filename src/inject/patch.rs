@@ -3,17 +3,16 @@
 //! Operations name what they add and touch nothing else, so that fields nobody here knows stay as they are. A claim
 //! is moved, not copied: whatever its source holds goes with it.
 
-use json_patch::{
-    AddOperation, MoveOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation,
-    jsonptr::PointerBuf,
-};
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as api;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     inject::{
         classic::Sidecar,
+        operation::{Patch, text},
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
         status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume},
@@ -21,42 +20,6 @@ use crate::{
     pod::{Container, Pod, VolumeMount},
     volume::resolve::PodVolume,
 };
-
-/// Operations in the order they are to be applied.
-#[derive(Debug, Default)]
-pub(crate) struct Operations(Vec<PatchOperation>);
-
-impl Operations {
-    /// Adds or replaces a value.
-    pub(crate) fn add(&mut self, path: &[&str], value: Value) {
-        self.0.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
-    }
-
-    /// Replaces a value that is there.
-    pub(crate) fn replace(&mut self, path: &[&str], value: Value) {
-        self.0.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
-    }
-
-    /// Removes a value.
-    pub(crate) fn remove(&mut self, path: &[&str]) {
-        self.0.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
-    }
-
-    /// Moves a value.
-    pub(crate) fn relocate(&mut self, from: &[&str], path: &[&str]) {
-        self.0.push(PatchOperation::Move(MoveOperation { from: pointer(from), path: pointer(path) }));
-    }
-
-    /// The patch.
-    pub(crate) fn into_patch(self) -> Patch {
-        Patch(self.0)
-    }
-}
-
-/// A JSON Pointer from its unescaped parts.
-fn pointer(parts: &[&str]) -> PointerBuf {
-    PointerBuf::from_tokens(parts.iter().copied())
-}
 
 /// The patch of a plan.
 pub(crate) fn operations(
@@ -69,7 +32,7 @@ pub(crate) fn operations(
     let mut writer = Writer {
         plan,
         pod,
-        operations: Operations::default(),
+        operations: Patch::default(),
         status: Status {
             profile: plan.profile.name.to_owned(),
             native: plan.native,
@@ -83,31 +46,31 @@ pub(crate) fn operations(
         writer.share(client);
     }
     writer.application_mounts();
-    let containers = sidecars.into_iter().map(|sidecar| {
-        for volume in sidecar.volumes {
-            writer.status.added_volumes.push(volume.name.clone());
-            writer.add_volume(to_value(&volume));
+    let mut containers = Vec::with_capacity(sidecars.len());
+    for Sidecar { container, volumes } in sidecars {
+        for volume in volumes {
+            writer.add_volume(&volume);
+            writer.status.added_volumes.push(volume.name);
         }
-        to_value(&sidecar.container)
-    });
-    let containers = containers.collect();
-    writer.add_containers(containers);
+        containers.push(container);
+    }
+    writer.add_containers(&containers);
     writer.grace();
     writer.metadata();
-    writer.operations.into_patch()
+    writer.operations
 }
 
 struct Writer<'a> {
     plan: &'a Plan,
     pod: &'a Pod<'a>,
-    operations: Operations,
+    operations: Patch,
     status: Status,
     /// How many volumes the pod has so far.
     volumes: usize,
 }
 
 impl Writer<'_> {
-    fn add_volume(&mut self, volume: Value) -> usize {
+    fn add_volume<T: Serialize>(&mut self, volume: &T) -> usize {
         self.operations.add(&["spec", "volumes", "-"], volume);
         self.volumes += 1;
         self.volumes - 1
@@ -120,13 +83,13 @@ impl Writer<'_> {
             if client.resolved.claim.name.is_empty() { "ephemeral" } else { "persistentVolumeClaim" };
         let from = volume.index.to_string();
         if let Some(reference) = &client.reference {
-            let to = self.add_volume(json!({ "name": reference })).to_string();
+            let to = self.add_volume(&BTreeMap::from([("name", reference)])).to_string();
             self.operations.relocate(&["spec", "volumes", &from, source], &["spec", "volumes", &to, source]);
         } else {
             self.operations.remove(&["spec", "volumes", &from, source]);
         }
         let (shared, value) = shared_source(self.plan.profile.shared, client);
-        self.operations.add(&["spec", "volumes", &from, shared], value);
+        self.operations.add(&["spec", "volumes", &from, shared], &value);
         self.status.volumes.push(StatusVolume {
             container: client.container.clone(),
             volume: volume.name.clone(),
@@ -162,17 +125,17 @@ impl Writer<'_> {
                 ..MountBefore::default()
             };
             if client.shared_volume() != volume.name {
-                self.operations.replace(&at(&path, "name"), client.shared_volume().into());
+                self.operations.replace(&at(&path, "name"), client.shared_volume());
                 before.volume = Some(volume.name.clone());
             }
             if volume.read_only && mount.read_only != Some(true) {
-                self.operations.add(&at(&path, "readOnly"), true.into());
+                self.operations.add(&at(&path, "readOnly"), &true);
                 before.read_only = Some(mount.read_only.map_or(Before::Absent, Before::Was));
             }
             if let Some(forced) = plan.profile.application_propagation
                 && mount.mount_propagation.as_deref() != Some(forced)
             {
-                self.operations.add(&at(&path, "mountPropagation"), forced.into());
+                self.operations.add(&at(&path, "mountPropagation"), forced);
                 let was = mount.mount_propagation.as_ref();
                 before.propagation = Some(was.map_or(Before::Absent, |text| Before::Was(text.to_string())));
             }
@@ -184,10 +147,10 @@ impl Writer<'_> {
 
     /// Puts the clients where they start first: native ones before the init containers (or after those they need),
     /// others before the rest.
-    fn add_containers(&mut self, containers: Vec<Value>) {
+    fn add_containers(&mut self, containers: &[api::Container]) {
         let absent = self.plan.native && self.pod.spec.init_containers.is_none();
         if absent {
-            self.operations.add(&["spec", "initContainers"], Value::Array(containers));
+            self.operations.add(&["spec", "initContainers"], containers);
             self.status.undo.absent.push("initContainers".to_owned());
             return;
         }
@@ -199,7 +162,7 @@ impl Writer<'_> {
 
     fn grace(&mut self) {
         if let Some(seconds) = self.plan.grace {
-            self.operations.add(&["spec", "terminationGracePeriodSeconds"], seconds.into());
+            self.operations.add(&["spec", "terminationGracePeriodSeconds"], &seconds);
             let was = self.pod.spec.termination_grace_period_seconds;
             self.status.undo.grace = Some(was.map_or(Before::Absent, Before::Was));
         }
@@ -208,43 +171,43 @@ impl Writer<'_> {
     fn metadata(&mut self) {
         let metadata = &self.pod.metadata;
         if !metadata.present {
-            self.operations.add(&["metadata"], json!({}));
+            self.operations.add(&["metadata"], &json!({}));
             self.status.undo.absent.push("metadata".to_owned());
         }
         match &metadata.labels {
             None => {
-                self.operations.add(&["metadata", "labels"], json!({ DONE: "true" }));
+                self.operations.add(&["metadata", "labels"], &BTreeMap::from([(DONE, "true")]));
                 self.status.undo.absent.push("labels".to_owned());
             }
             Some(labels) => {
                 self.status.undo.done = labels.done.as_ref().map(ToString::to_string);
-                self.operations.add(&["metadata", "labels", DONE], "true".into());
+                self.operations.add(&["metadata", "labels", DONE], "true");
             }
         }
         let mut annotations = self.annotations();
         if metadata.annotations.is_none() {
             self.status.undo.absent.push("annotations".to_owned());
         }
-        annotations.insert(STATUS.to_owned(), status_text(&self.status));
+        annotations.insert(STATUS.to_owned(), self.status.to_text());
         if metadata.annotations.is_none() {
-            self.operations.add(&["metadata", "annotations"], Value::Object(annotations));
+            self.operations.add(&["metadata", "annotations"], &annotations);
             return;
         }
         for (key, value) in annotations {
-            self.operations.add(&["metadata", "annotations", &key], value);
+            self.operations.add(&["metadata", "annotations", &key], &value);
         }
     }
 
     /// The annotations beside the status, remembered for undoing.
-    fn annotations(&mut self) -> Map<String, Value> {
-        let mut annotations = Map::new();
+    fn annotations(&mut self) -> BTreeMap<String, String> {
+        let mut annotations = BTreeMap::new();
         let present = self.pod.metadata.annotations.as_ref();
         let first = self.pod.spec.containers.first();
         if !self.plan.native
             && present.is_none_or(|annotations| annotations.default_container.is_none())
             && let Some(first) = first
         {
-            annotations.insert(DEFAULT_CONTAINER.to_owned(), (*first.name).into());
+            annotations.insert(DEFAULT_CONTAINER.to_owned(), first.name.to_string());
             self.status.undo.annotations.push(DEFAULT_CONTAINER.to_owned());
         }
         if self.plan.profile.annotates_pod() {
@@ -253,18 +216,14 @@ impl Writer<'_> {
         annotations
     }
 
-    fn platform_annotations(&mut self, annotations: &mut Map<String, Value>) {
+    fn platform_annotations(&mut self, annotations: &mut BTreeMap<String, String>) {
         let present = self.pod.metadata.annotations.as_ref();
         let extra = self.plan.clients.iter().flat_map(|client| &client.settings.annotations);
-        for (key, value) in extra {
-            // What the pod says itself is not overwritten; the view knows only the keys with a meaning here,
-            // so the operation is an addition of a key that the platform defines.
-            annotations.insert(key.clone(), value.as_str().into());
-        }
+        annotations.extend(extra.map(|(key, value)| (key.clone(), value.clone())));
         if self.plan.profile.is_vci() {
             let old = present.and_then(|annotations| annotations.vci_propagation_mounts.as_deref());
             annotations.insert(VCI_PROPAGATION.to_owned(), VCI_PROPAGATION.into());
-            annotations.insert(VCI_PROPAGATION_MOUNTS.to_owned(), vci_mounts(&self.plan.clients, old).into());
+            annotations.insert(VCI_PROPAGATION_MOUNTS.to_owned(), vci_mounts(&self.plan.clients, old));
             let replaced = [
                 (VCI_PROPAGATION, present.and_then(|annotations| annotations.vci_propagation.as_deref())),
                 (VCI_PROPAGATION_MOUNTS, old),
@@ -291,10 +250,14 @@ fn vci_mounts(clients: &[Client], old: Option<&str>) -> String {
 }
 
 /// The source that takes the claim's place in the pod's volume.
-fn shared_source(shared: Shared, client: &Client) -> (&'static str, Value) {
+fn shared_source(shared: Shared, client: &Client) -> (&'static str, Box<RawValue>) {
     match (shared, &client.host_directory) {
         (Shared::HostPath, Some(directory)) => {
-            ("hostPath", json!({ "path": format!("{directory}/mnt"), "type": "DirectoryOrCreate" }))
+            let source = api::HostPathVolumeSource {
+                path: format!("{directory}/mnt"),
+                type_: Some("DirectoryOrCreate".to_owned()),
+            };
+            ("hostPath", text(&source))
         }
         (Shared::Platform, _) => {
             let source = api::CSIVolumeSource {
@@ -306,9 +269,9 @@ fn shared_source(shared: Shared, client: &Client) -> (&'static str, Value) {
                 ),
                 ..api::CSIVolumeSource::default()
             };
-            ("csi", to_value(&source))
+            ("csi", text(&source))
         }
-        _ => ("emptyDir", json!({})),
+        _ => ("emptyDir", text(&api::EmptyDirVolumeSource::default())),
     }
 }
 
@@ -323,20 +286,4 @@ fn used_by<'a>(plan: &'a Plan, mount: &VolumeMount<'_>) -> Option<(&'a Client, &
 fn at<'a>(path: &[&'a str; 5], field: &'a str) -> [&'a str; 6] {
     let [spec, list, index, mounts, number] = *path;
     [spec, list, index, mounts, number, field]
-}
-
-/// The annotation's text.
-pub(crate) fn status_text(status: &Status) -> Value {
-    serde_json::to_string(status).unwrap_or_default().into()
-}
-
-/// The JSON of an API object, its name first as people write it; these types have no keys that could fail.
-pub(crate) fn to_value<T: Serialize>(object: &T) -> Value {
-    let mut value = serde_json::to_value(object).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut()
-        && let Some(name) = fields.shift_remove("name")
-    {
-        fields.shift_insert(0, "name".to_owned(), name);
-    }
-    value
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::inject::{
-    patch::Operations,
+    operation::Patch,
     status::{DEFAULT_CONTAINER, DONE, STATUS, Status},
     undo::{CONTAINER_LISTS, list, position},
 };
@@ -19,27 +19,27 @@ const KEYED_LISTS: [(&str, &str); 3] =
     [("env", "name"), ("volumeMounts", "mountPath"), ("ports", "containerPort")];
 
 /// The operations that lead from `actual` to a pod with everything of `desired` that is ours.
-pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> json_patch::Patch {
-    let mut operations = Operations::default();
+pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> Patch {
+    let mut operations = Patch::default();
     mend_metadata(actual, desired, status, &mut operations);
     let grace = |pod: &Value| pod["spec"]["terminationGracePeriodSeconds"].as_i64();
     if let Some(needed) = grace(desired)
         && grace(actual).is_none_or(|present| present < needed)
     {
-        operations.add(&["spec", "terminationGracePeriodSeconds"], needed.into());
+        operations.add(&["spec", "terminationGracePeriodSeconds"], &needed);
     }
     mend_volumes(actual, desired, status, &mut operations);
     mend_application_mounts(actual, desired, status, &mut operations);
     mend_containers(actual, desired, status, &mut operations);
-    operations.into_patch()
+    operations
 }
 
-fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     if actual["metadata"]["labels"][DONE] != "true" {
         if actual["metadata"]["labels"].is_object() {
-            operations.add(&["metadata", "labels", DONE], "true".into());
+            operations.add(&["metadata", "labels", DONE], "true");
         } else {
-            operations.add(&["metadata", "labels"], serde_json::json!({ DONE: "true" }));
+            operations.add(&["metadata", "labels"], &serde_json::json!({ DONE: "true" }));
         }
     }
     let replaced = status.undo.replaced_annotations.iter().map(|(key, _)| key.as_str());
@@ -48,7 +48,7 @@ fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &
         let wanted = &desired["metadata"]["annotations"][key];
         let present = &actual["metadata"]["annotations"][key];
         if !wanted.is_null() && present != wanted && !(key == STATUS && says_as_much(present, status)) {
-            operations.add(&["metadata", "annotations", key], wanted.clone());
+            operations.add(&["metadata", "annotations", key], wanted);
         }
     }
 }
@@ -63,22 +63,22 @@ fn says_as_much(present: &Value, wanted: &Status) -> bool {
     })
 }
 
-fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     let ours = status.volumes.iter().flat_map(|volume| [&volume.volume, &volume.reference]);
     for name in ours.chain(&status.added_volumes) {
         let Some(wanted) = position(list(desired, "volumes"), name) else { continue };
         let wanted = &list(desired, "volumes")[wanted];
         match position(list(actual, "volumes"), name) {
-            None => operations.add(&["spec", "volumes", "-"], wanted.clone()),
+            None => operations.add(&["spec", "volumes", "-"], wanted),
             Some(index) if !holds(&list(actual, "volumes")[index], wanted) => {
-                operations.replace(&["spec", "volumes", &index.to_string()], wanted.clone());
+                operations.replace(&["spec", "volumes", &index.to_string()], wanted);
             }
             Some(_) => {}
         }
     }
 }
 
-fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     for name in CONTAINER_LISTS {
         for (index, container) in list(actual, name).iter().enumerate() {
             let ours = status.containers().any(|ours| container["name"] == ours);
@@ -92,7 +92,7 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
                     if !wanted[field].is_null() && mount[field] != wanted[field] {
                         let (index, number) = (index.to_string(), number.to_string());
                         let path = ["spec", name, &index, "volumeMounts", &number, field];
-                        operations.add(&path, wanted[field].clone());
+                        operations.add(&path, &wanted[field]);
                     }
                 }
             }
@@ -101,7 +101,7 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
 }
 
 /// Puts our containers into the right list, where they were planned, in order, with the fields they need.
-fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Operations) {
+fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     let (wanted_list, other_list) =
         if status.native { ("initContainers", "containers") } else { ("containers", "initContainers") };
     for (index, container) in list(actual, other_list).iter().enumerate().rev() {
@@ -110,7 +110,7 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
         }
     }
     if !actual["spec"][wanted_list].is_array() {
-        operations.add(&["spec", wanted_list], Value::Array(Vec::new()));
+        operations.add(&["spec", wanted_list], &Value::Array(Vec::new()));
     }
     let mut order: Vec<&str> = list(actual, wanted_list)
         .iter()
@@ -124,7 +124,7 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
         let to = index.to_string();
         match order.iter().position(|present| *present == name) {
             None => {
-                operations.add(&["spec", wanted_list, &to], wanted.clone());
+                operations.add(&["spec", wanted_list, &to], wanted);
                 order.insert(index, name);
             }
             Some(from) => {
@@ -143,24 +143,24 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
     }
 }
 
-fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Operations) {
+fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Patch) {
     let [spec, list, index] = *path;
     for field in FIELDS {
         if !wanted[field].is_null() && !holds(&actual[field], &wanted[field]) {
-            operations.add(&[spec, list, index, field], wanted[field].clone());
+            operations.add(&[spec, list, index, field], &wanted[field]);
         }
     }
     for (field, key) in KEYED_LISTS {
         let Some(elements) = wanted[field].as_array() else { continue };
         let Some(present) = actual[field].as_array() else {
-            operations.add(&[spec, list, index, field], wanted[field].clone());
+            operations.add(&[spec, list, index, field], &wanted[field]);
             continue;
         };
         for element in elements {
             match present.iter().position(|candidate| candidate[key] == element[key]) {
-                None => operations.add(&[spec, list, index, field, "-"], element.clone()),
+                None => operations.add(&[spec, list, index, field, "-"], element),
                 Some(at) if !holds(&present[at], element) => {
-                    operations.replace(&[spec, list, index, field, &at.to_string()], element.clone());
+                    operations.replace(&[spec, list, index, field, &at.to_string()], element);
                 }
                 Some(_) => {}
             }

@@ -143,6 +143,11 @@ impl Status {
         Ok(status)
     }
 
+    /// The annotation's text; nothing in it could fail.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// The names of the containers that were added.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
         self.volumes.iter().map(|volume| volume.container.as_str())

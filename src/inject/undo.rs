@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::inject::{
-    patch::Operations,
+    operation::Patch,
     status::{Before, DONE, MountBefore, STATUS, Status},
 };
 
@@ -11,8 +11,8 @@ use crate::inject::{
 pub(crate) const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
 
 /// The operations that restore a pod from its status.
-pub(crate) fn undo(pod: &Value, status: &Status) -> json_patch::Patch {
-    let mut operations = Operations::default();
+pub(crate) fn undo(pod: &Value, status: &Status) -> Patch {
+    let mut operations = Patch::default();
     for before in &status.undo.mounts {
         restore_mount(pod, before, &mut operations);
     }
@@ -20,7 +20,7 @@ pub(crate) fn undo(pod: &Value, status: &Status) -> json_patch::Patch {
     restore_volumes(pod, status, &mut operations);
     restore_grace(pod, status, &mut operations);
     restore_metadata(pod, status, &mut operations);
-    operations.into_patch()
+    operations
 }
 
 /// The elements of a list in the pod's spec, none if it is absent.
@@ -33,7 +33,7 @@ pub(crate) fn position(list: &[Value], name: &str) -> Option<usize> {
     list.iter().position(|element| element["name"] == name)
 }
 
-fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Operations) {
+fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Patch) {
     let found = CONTAINER_LISTS.iter().find_map(|name| {
         let container = position(list(pod, name), &before.container)?;
         let mounts = pod["spec"][*name][container]["volumeMounts"].as_array()?;
@@ -43,21 +43,21 @@ fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Operations)
     let Some((name, container, mount)) = found else { return };
     let at = |field| ["spec", name, &container, "volumeMounts", &mount, field];
     if let Some(volume) = &before.volume {
-        operations.add(&at("name"), volume.as_str().into());
+        operations.add(&at("name"), volume);
     }
     match &before.read_only {
-        Some(Before::Was(value)) => operations.add(&at("readOnly"), (*value).into()),
+        Some(Before::Was(value)) => operations.add(&at("readOnly"), value),
         Some(Before::Absent) => remove_if_there(pod, &at("readOnly"), operations),
         None => {}
     }
     match &before.propagation {
-        Some(Before::Was(value)) => operations.add(&at("mountPropagation"), value.as_str().into()),
+        Some(Before::Was(value)) => operations.add(&at("mountPropagation"), value),
         Some(Before::Absent) => remove_if_there(pod, &at("mountPropagation"), operations),
         None => {}
     }
 }
 
-fn remove_containers(pod: &Value, status: &Status, operations: &mut Operations) {
+fn remove_containers(pod: &Value, status: &Status, operations: &mut Patch) {
     for name in CONTAINER_LISTS {
         let containers = list(pod, name);
         let ours = |container: &Value| status.containers().any(|ours| container["name"] == ours);
@@ -72,7 +72,7 @@ fn remove_containers(pod: &Value, status: &Status, operations: &mut Operations) 
     }
 }
 
-fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
+fn restore_volumes(pod: &Value, status: &Status, operations: &mut Patch) {
     let volumes = list(pod, "volumes");
     let mut gone: Vec<usize> =
         status.added_volumes.iter().filter_map(|name| position(volumes, name)).collect();
@@ -91,9 +91,9 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
                 operations.relocate(&["spec", "volumes", &from.to_string(), &volume.source], &source);
             }
             None if volume.read_only => {
-                operations.add(&source, json!({ "claimName": volume.claim, "readOnly": true }));
+                operations.add(&source, &json!({ "claimName": volume.claim, "readOnly": true }));
             }
-            None => operations.add(&source, json!({ "claimName": volume.claim })),
+            None => operations.add(&source, &json!({ "claimName": volume.claim })),
         }
     }
     gone.sort_unstable();
@@ -102,26 +102,26 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Operations) {
     }
 }
 
-fn restore_grace(pod: &Value, status: &Status, operations: &mut Operations) {
+fn restore_grace(pod: &Value, status: &Status, operations: &mut Patch) {
     let path = ["spec", "terminationGracePeriodSeconds"];
     match status.undo.grace {
-        Some(Before::Was(seconds)) => operations.add(&path, seconds.into()),
+        Some(Before::Was(seconds)) => operations.add(&path, &seconds),
         Some(Before::Absent) => remove_if_there(pod, &path, operations),
         None => {}
     }
 }
 
-fn restore_metadata(pod: &Value, status: &Status, operations: &mut Operations) {
+fn restore_metadata(pod: &Value, status: &Status, operations: &mut Patch) {
     let undo = &status.undo;
     match &undo.done {
-        Some(value) => operations.add(&["metadata", "labels", DONE], value.as_str().into()),
+        Some(value) => operations.add(&["metadata", "labels", DONE], value),
         None => remove_keys(pod, "labels", &[DONE], was_absent(status, "labels"), operations),
     }
     let mut added: Vec<&str> = undo.annotations.iter().map(String::as_str).collect();
     added.push(STATUS);
     remove_keys(pod, "annotations", &added, was_absent(status, "annotations"), operations);
     for (key, value) in &undo.replaced_annotations {
-        operations.add(&["metadata", "annotations", key], value.as_str().into());
+        operations.add(&["metadata", "annotations", key], value);
     }
     let emptied = |name: &str, keys: &[&str]| {
         pod["metadata"][name].as_object().is_none_or(|map| map.keys().all(|key| keys.contains(&key.as_str())))
@@ -137,7 +137,7 @@ fn restore_metadata(pod: &Value, status: &Status, operations: &mut Operations) {
 }
 
 /// Removes keys of a metadata map, and the map itself if it was made for them.
-fn remove_keys(pod: &Value, map: &str, keys: &[&str], whole: bool, operations: &mut Operations) {
+fn remove_keys(pod: &Value, map: &str, keys: &[&str], whole: bool, operations: &mut Patch) {
     let Some(present) = pod["metadata"][map].as_object() else { return };
     if whole && present.keys().all(|key| keys.contains(&key.as_str())) {
         operations.remove(&["metadata", map]);
@@ -152,7 +152,7 @@ fn was_absent(status: &Status, part: &str) -> bool {
     status.undo.absent.iter().any(|absent| absent == part)
 }
 
-fn remove_if_there(pod: &Value, path: &[&str], operations: &mut Operations) {
+fn remove_if_there(pod: &Value, path: &[&str], operations: &mut Patch) {
     let found = path.iter().try_fold(pod, |value, part| match value {
         Value::Array(list) => list.get(part.parse::<usize>().ok()?),
         other => other.get(part),

@@ -7,6 +7,7 @@ use json_patch::{
 use serde_json::Value;
 
 use super::{Document, Workload};
+use crate::inject;
 
 /// Documents and the changes made to the workloads in them.
 #[derive(Clone, Debug)]
@@ -46,6 +47,17 @@ impl<'a> Changes<'a> {
     ///
     /// An error leaves everything as it was.
     pub fn apply(
+        &mut self,
+        index: usize,
+        workload: &Workload<'_>,
+        namespace: &str,
+        patch: &inject::Patch,
+    ) -> Result<(), inject::ApplyError> {
+        Ok(self.apply_operations(index, workload, namespace, &patch.operations()?)?)
+    }
+
+    /// The same with operations that may be anything.
+    pub(super) fn apply_operations(
         &mut self,
         index: usize,
         workload: &Workload<'_>,
@@ -170,7 +182,7 @@ mod tests {
             let workload = workloads.first().expect(&text);
             let mut changes = Changes::new(&documents);
             let patch = patch(json!([{"op": "add", "path": "/spec/containers/0", "value": {"name": "b"}}]));
-            changes.apply(0, workload, "", &patch).expect("applies");
+            changes.apply_operations(0, workload, "", &patch).expect("applies");
             let (_, contents) = changes.documents().next().expect("one");
             assert_eq!(
                 contents.and_then(|value| value.pointer(&format!("{path}/spec/containers"))),
@@ -195,7 +207,7 @@ mod tests {
         let mut changes = Changes::new(&documents);
         for workload in workloads::workloads(documents.first().expect("one")) {
             let patch = patch(json!([{"op": "add", "path": "/spec", "value": {}}]));
-            changes.apply(0, &workload, "", &patch).expect("applies");
+            changes.apply_operations(0, &workload, "", &patch).expect("applies");
         }
         let (_, contents) = changes.documents().next().expect("one");
         assert_eq!(

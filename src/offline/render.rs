@@ -190,7 +190,7 @@ mod tests {
                 if Some(workload.object.name()) == change {
                     let patch = json!([{"op": "add", "path": "/spec", "value": {"x": "on"}}]);
                     let patch = serde_json::from_value(patch).expect("a patch");
-                    changes.apply(index, &workload, "n", &patch).expect("applies");
+                    changes.apply_operations(index, &workload, "n", &patch).expect("applies");
                 }
             }
         }

@@ -1,11 +1,10 @@
 //! Workloads: where the pod is in them, and what is decided about it.
 
-use json_patch::Patch;
 use serde_json::Value;
 
 use super::{Document, InputError, Manifests, Object, objects::objects};
 use crate::{
-    inject::{Decision, Engine, Family, Subject},
+    inject::{Decision, Engine, Family, Patch, Subject},
     outcome::{Code, Refusal},
     pod::{ClaimTemplate, Pod},
 };
@@ -137,7 +136,7 @@ fn not_enabled(namespace: &str) -> Decision {
         code: Code::NamespaceNotEnabled,
         message: message.clone(),
         warnings: vec![message],
-        patch: Patch(Vec::new()),
+        patch: Patch::default(),
         volumes: Vec::new(),
     }
 }
@@ -148,7 +147,7 @@ fn refused(refusal: &Refusal) -> Decision {
         code: refusal.code,
         message: refusal.to_string(),
         warnings: Vec::new(),
-        patch: Patch(Vec::new()),
+        patch: Patch::default(),
         volumes: Vec::new(),
     }
 }

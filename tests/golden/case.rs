@@ -164,7 +164,8 @@ impl Case {
         }
         self.again(&patched)?;
         let undo = inject::uninject(&patched).map_err(|refusal| refusal.to_string())?;
-        let undone = apply(&patched, &undo.ok_or("the injected pod is not recognised as such")?)?;
+        let undone = undo.ok_or("the injected pod is not recognised as such")?;
+        let undone = apply(&patched, &undone.operations().map_err(|error| error.to_string())?)?;
         if undone == *pod { Ok(()) } else { Err(format!("uninject gives\n{undone:#}\ninstead of\n{pod:#}")) }
     }
 

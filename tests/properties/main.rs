@@ -70,9 +70,9 @@ mod tests {
         })
     }
 
-    fn patched(object: &Value, patch: &json_patch::Patch) -> Value {
+    fn patched(object: &Value, patch: &inject::Patch) -> Value {
         let mut changed = object.clone();
-        json_patch::patch(&mut changed, patch).unwrap();
+        patch.apply(&mut changed).unwrap();
         changed
     }
 

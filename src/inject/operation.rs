@@ -1,0 +1,148 @@
+//! JSON Patch operations (RFC 6902) whose values are JSON text from the start.
+//!
+//! Most patches are only ever sent, so nothing is built to be taken apart again; who applies one has it parsed.
+
+use json_patch::PatchError;
+use serde::Serialize;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+
+/// Operations in the order they are to be applied, paths from the pod's root.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Patch(Vec<Operation>);
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Operation {
+    Add { path: String, value: Box<RawValue> },
+    Remove { path: String },
+    Replace { path: String, value: Box<RawValue> },
+    Move { from: String, path: String },
+}
+
+impl Patch {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The operations as the library has them; in objects that are added the name comes first, as people write it.
+    ///
+    /// # Errors
+    /// A fault of ours: an operation that is none.
+    pub fn operations(&self) -> Result<json_patch::Patch, serde_json::Error> {
+        let mut operations = serde_json::to_value(self)?;
+        for operation in operations.as_array_mut().into_iter().flatten() {
+            if let Some(value) = operation.get_mut("value") {
+                put_name_first(value);
+            }
+        }
+        serde_json::from_value(operations)
+    }
+
+    /// Applies the operations to a pod; an error leaves it as it was.
+    pub fn apply(&self, pod: &mut Value) -> Result<(), ApplyError> {
+        Ok(json_patch::patch(pod, &self.operations()?)?)
+    }
+
+    /// Adds or replaces a value.
+    pub(crate) fn add<T: Serialize + ?Sized>(&mut self, path: &[&str], value: &T) {
+        self.0.push(Operation::Add { path: pointer(path), value: text(value) });
+    }
+
+    /// Replaces a value that is there.
+    pub(crate) fn replace<T: Serialize + ?Sized>(&mut self, path: &[&str], value: &T) {
+        self.0.push(Operation::Replace { path: pointer(path), value: text(value) });
+    }
+
+    /// Removes a value.
+    pub(crate) fn remove(&mut self, path: &[&str]) {
+        self.0.push(Operation::Remove { path: pointer(path) });
+    }
+
+    /// Moves a value.
+    pub(crate) fn relocate(&mut self, from: &[&str], path: &[&str]) {
+        self.0.push(Operation::Move { from: pointer(from), path: pointer(path) });
+    }
+}
+
+/// Why a patch does not apply.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The pod is not what the patch was made for.
+    #[error(transparent)]
+    Misfit(#[from] PatchError),
+    /// An operation that is none.
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// A JSON Pointer (RFC 6901) from its parts.
+fn pointer(parts: &[&str]) -> String {
+    let mut pointer = String::with_capacity(parts.iter().map(|part| part.len() + 3).sum());
+    for part in parts {
+        pointer.push('/');
+        for letter in part.chars() {
+            match letter {
+                '~' => pointer.push_str("~0"),
+                '/' => pointer.push_str("~1"),
+                other => pointer.push(other),
+            }
+        }
+    }
+    pointer
+}
+
+/// The JSON of a value; API objects and the strings, numbers and maps of this engine have nothing that could fail.
+pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn put_name_first(value: &mut Value) {
+    match value {
+        Value::Array(elements) => elements.iter_mut().for_each(put_name_first),
+        Value::Object(fields) => {
+            if let Some(name) = fields.shift_remove("name") {
+                fields.shift_insert(0, "name".to_owned(), name);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn operations_are_written_as_the_standard_has_them() {
+        let mut patch = Patch::default();
+        patch.add(&["metadata", "labels", "a/b~c"], "x");
+        patch.relocate(&["a"], &["b"]);
+        patch.remove(&["c", "0"]);
+        patch.replace(&["d"], &[1]);
+        let wanted = json!([
+            {"op": "add", "path": "/metadata/labels/a~1b~0c", "value": "x"},
+            {"op": "move", "from": "/a", "path": "/b"},
+            {"op": "remove", "path": "/c/0"},
+            {"op": "replace", "path": "/d", "value": [1]},
+        ]);
+        assert_eq!(serde_json::to_value(&patch).unwrap(), wanted);
+        assert_eq!(serde_json::to_value(patch.operations().unwrap()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn people_read_the_name_first() {
+        let mut patch = Patch::default();
+        patch.add(&["spec", "initContainers"], &[json!({"command": [], "name": "jfs-mount"})]);
+        let mut pod = json!({"spec": {}});
+        patch.apply(&mut pod).unwrap();
+        let keys: Vec<_> = pod["spec"]["initContainers"][0].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["name", "command"]);
+    }
+}
