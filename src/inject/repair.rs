@@ -156,8 +156,12 @@ fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: 
             operations.add(&[spec, list, index, field], wanted[field].clone());
             continue;
         };
-        for element in elements {
-            match present.iter().position(|candidate| candidate[key] == element[key]) {
+        for (number, element) in elements.iter().enumerate() {
+            // A variable may be given twice: the second is compared with the second.
+            let earlier = elements.iter().take(number).filter(|other| other[key] == element[key]).count();
+            let mut alike =
+                present.iter().enumerate().filter(|(_, candidate)| candidate[key] == element[key]);
+            match alike.nth(earlier).map(|(at, _)| at) {
                 None => operations.add(&[spec, list, index, field, "-"], element.clone()),
                 Some(at) if !holds(&present[at], element) => {
                     operations.replace(&[spec, list, index, field, &at.to_string()], element.clone());
