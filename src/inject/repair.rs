@@ -180,12 +180,26 @@ fn holds(actual: &Value, wanted: &Value) -> bool {
     match (actual, wanted) {
         (Value::Object(actual), Value::Object(wanted)) => {
             let mut compared = wanted.iter().filter(|(key, _)| !QUANTITIES.contains(&key.as_str()));
-            compared.all(|(key, value)| actual.get(key).is_some_and(|actual| holds(actual, value)))
+            compared.all(|(key, value)| match actual.get(key) {
+                Some(actual) => holds(actual, value),
+                None => is_left_out(key, value),
+            })
         }
         (Value::Array(actual), Value::Array(wanted)) => {
             actual.len() == wanted.len()
                 && actual.iter().zip(wanted).all(|(actual, wanted)| holds(actual, wanted))
         }
         (actual, wanted) => actual == wanted,
+    }
+}
+
+/// Whether the API server does not write a field with this value. In its types such a field is no pointer.
+fn is_left_out(key: &str, value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(false) => key == "readOnly",
+        Value::Number(number) => key == "initialDelaySeconds" && number.as_i64() == Some(0),
+        _ => false,
     }
 }
