@@ -156,8 +156,12 @@ fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: 
             operations.add(&[spec, list, index, field], &wanted[field]);
             continue;
         };
-        for element in elements {
-            match present.iter().position(|candidate| candidate[key] == element[key]) {
+        for (number, element) in elements.iter().enumerate() {
+            // A variable may be given twice: the second is compared with the second.
+            let earlier = elements.iter().take(number).filter(|other| other[key] == element[key]).count();
+            let mut alike =
+                present.iter().enumerate().filter(|(_, candidate)| candidate[key] == element[key]);
+            match alike.nth(earlier).map(|(at, _)| at) {
                 None => operations.add(&[spec, list, index, field, "-"], element),
                 Some(at) if !holds(&present[at], element) => {
                     operations.replace(&[spec, list, index, field, &at.to_string()], element);
@@ -176,12 +180,26 @@ fn holds(actual: &Value, wanted: &Value) -> bool {
     match (actual, wanted) {
         (Value::Object(actual), Value::Object(wanted)) => {
             let mut compared = wanted.iter().filter(|(key, _)| !QUANTITIES.contains(&key.as_str()));
-            compared.all(|(key, value)| actual.get(key).is_some_and(|actual| holds(actual, value)))
+            compared.all(|(key, value)| match actual.get(key) {
+                Some(actual) => holds(actual, value),
+                None => is_left_out(key, value),
+            })
         }
         (Value::Array(actual), Value::Array(wanted)) => {
             actual.len() == wanted.len()
                 && actual.iter().zip(wanted).all(|(actual, wanted)| holds(actual, wanted))
         }
         (actual, wanted) => actual == wanted,
+    }
+}
+
+/// Whether the API server does not write a field with this value. In its types such a field is no pointer.
+fn is_left_out(key: &str, value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(false) => key == "readOnly",
+        Value::Number(number) => key == "initialDelaySeconds" && number.as_i64() == Some(0),
+        _ => false,
     }
 }

@@ -91,6 +91,12 @@ pub(crate) fn defaulted(value: &Value) -> Value {
             value[field] = default;
         }
     }
+    // Fields that are not pointers in the API server's types are not written when they are empty.
+    fn omit(value: &mut Value, field: &str, empty: &Value) {
+        if value.get(field) == Some(empty) {
+            value.as_object_mut().unwrap().shift_remove(field);
+        }
+    }
     let mut pod = without_nulls(value);
     for kind in ["containers", "initContainers"] {
         for container in pod["spec"][kind].as_array_mut().into_iter().flatten() {
@@ -113,6 +119,13 @@ pub(crate) fn defaulted(value: &Value) -> Value {
                     }
                 }
             }
+            for variable in container.get_mut("env").and_then(Value::as_array_mut).into_iter().flatten() {
+                omit(variable, "value", &json!(""));
+            }
+            for mount in container.get_mut("volumeMounts").and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                omit(mount, "readOnly", &json!(false));
+            }
             let mount = json!({"name": "kube-api-access-x", "readOnly": true,
                 "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
             or(container, "volumeMounts", json!([]));
@@ -122,6 +135,10 @@ pub(crate) fn defaulted(value: &Value) -> Value {
     for volume in pod["spec"]["volumes"].as_array_mut().into_iter().flatten() {
         if let Some(secret) = volume.get_mut("secret") {
             or(secret, "defaultMode", 420.into());
+        }
+        if let Some(limit) = volume.pointer_mut("/emptyDir/sizeLimit") {
+            // The shortest form of the same amount.
+            *limit = json!(limit.as_str().unwrap().replace("1024Mi", "1Gi"));
         }
         if let Some(path) = volume.get_mut("hostPath") {
             or(path, "type", "".into());

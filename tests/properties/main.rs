@@ -41,17 +41,33 @@ mod tests {
     struct Setting {
         family: Family,
         native: bool,
+        /// Whether [`PATCHES`] are applied.
+        patched: bool,
     }
 
+    /// A ConfigMap with much of what the API server writes in another form than it was given.
+    const PATCHES: &str = "
+mountPodPatch:
+- env: [{name: EMPTY, value: ''}, {name: JFS_FOREGROUND, value: '0'}, {name: UNSET}]
+  volumes: [{name: certs, secret: {secretName: ca}}, {name: scratch, emptyDir: {sizeLimit: 1024Mi}}]
+  volumeMounts: [{name: certs, mountPath: /certs, readOnly: false}, {name: scratch, mountPath: /scratch}]
+  livenessProbe: {exec: {command: [stat, '${MOUNT_POINT}']}, initialDelaySeconds: 0}
+  startupProbe: {httpGet: {port: 80}, periodSeconds: 2}
+  lifecycle: {preStop: {exec: {command: [sh, -c, 'sleep 3']}}}
+  resources: {limits: {cpu: 1000m, memory: 1024Mi}}
+  cacheDirs: [{type: EmptyDir, sizeLimit: 1024Mi}]
+";
+
     fn settings() -> impl Strategy<Value = Setting> {
-        (any::<bool>(), any::<bool>()).prop_map(|(serverless, native)| Setting {
-            family: if serverless { Family::Serverless } else { Family::Node },
-            native,
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(serverless, native, patched)| {
+            let family = if serverless { Family::Serverless } else { Family::Node };
+            Setting { family, native, patched }
         })
     }
 
     fn with_engine<T>(setting: Setting, ask: impl FnOnce(&Engine<'_>) -> T) -> T {
-        let config = Config { enable_native_sidecar: Some(setting.native), ..Config::default() };
+        let base = if setting.patched { Config::parse(PATCHES).unwrap().0 } else { Config::default() };
+        let config = Config { enable_native_sidecar: Some(setting.native), ..base };
         let process = Process::default();
         ask(&Engine { lookup: &*MANIFESTS, config: &config, process: &process, explain: false })
     }
