@@ -65,7 +65,9 @@ impl Arguments {
     /// Takes a number.
     pub(crate) fn take_number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>> {
         self.take(key)
-            .map(|value| value.parse().map_err(|_| Failure::usage(format!("--{key} is no such number: {value}"))))
+            .map(|value| {
+                value.parse().map_err(|_| Failure::usage(format!("--{key} is no such number: {value}")))
+            })
             .transpose()
     }
 

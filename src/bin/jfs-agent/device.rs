@@ -53,8 +53,8 @@ impl Setting {
 
 /// Opens the device.
 pub(crate) fn open() -> Result<OwnedFd> {
-    let device =
-        rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).during(|| "open /dev/fuse")?;
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .during(|| "open /dev/fuse")?;
     check(&device)?;
     Ok(device)
 }

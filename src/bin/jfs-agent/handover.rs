@@ -87,7 +87,8 @@ impl Handover {
 fn read(path: &Path, longest: u64) -> Result<String> {
     let file = fs::File::open(path).during(|| format!("open {}", path.display()))?;
     let mut text = String::new();
-    let length = file.take(longest + 1).read_to_string(&mut text).during(|| format!("read {}", path.display()))?;
+    let length =
+        file.take(longest + 1).read_to_string(&mut text).during(|| format!("read {}", path.display()))?;
     if u64::try_from(length).is_ok_and(|length| length > longest) {
         return Err(Failure::new(format!("{} is too long", path.display())));
     }

@@ -3,6 +3,7 @@
 //! One thread, one poll loop. Messages come whole (see [`crate::packet`]), so a peer that is slow, silent or hostile
 //! costs a connection for a few seconds and nothing else.
 
+mod looks;
 mod volume;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     failure::{During, Failure, Result},
     layout, log,
     packet::{self, Nothing, wait},
+    processes,
     signals::Signals,
 };
 use rustix::{
@@ -97,17 +99,21 @@ fn turn(signals: &Signals, served: &mut [Served]) {
             }
             let sockets = one.connections.iter().map(|connection| &connection.socket);
             descriptors.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+            descriptors.extend(one.volume.looks.descriptors());
         }
         let deadlines = served.iter().flat_map(|one| {
-            one.connections.iter().map(|connection| connection.end).chain(one.volume.due())
+            let silent = one.connections.iter().map(|connection| connection.end);
+            silent.chain(one.volume.due()).chain(one.volume.looks.due())
         });
         let limit = deadlines.min().map(|end| end.saturating_duration_since(Instant::now()));
         wait(&mut descriptors, limit);
     }
     signals.clear();
+    processes::reap();
     for one in served {
         accept(one);
         answer(one);
+        one.volume.look();
         if one.volume.due().is_some_and(|due| due <= Instant::now()) {
             one.volume.attend();
         }
@@ -132,18 +138,16 @@ fn accept(one: &mut Served) {
 /// Answers whoever has asked, and lets go of those who asked nonsense or nothing in time.
 fn answer(one: &mut Served) {
     let volume = &mut one.volume;
-    one.connections.retain(|connection| match packet::receive(&connection.socket) {
-        Ok(question) => {
-            volume.answer(&connection.socket, question);
-            false
+    for connection in std::mem::take(&mut one.connections) {
+        match packet::receive(&connection.socket) {
+            Ok(question) => volume.answer(connection.socket, question),
+            Err(Nothing::Later) if Instant::now() < connection.end => one.connections.push_back(connection),
+            Err(Nothing::Later | Nothing::Closed) => {}
+            Err(Nothing::Refused(reason)) => {
+                log::warn(Some(volume.name()), &format!("refused a message: {reason}"));
+            }
         }
-        Err(Nothing::Later) => Instant::now() < connection.end,
-        Err(Nothing::Closed) => false,
-        Err(Nothing::Refused(reason)) => {
-            log::warn(Some(volume.name()), &format!("refused a message: {reason}"));
-            false
-        }
-    });
+    }
 }
 
 /// Detaches everything and ends.

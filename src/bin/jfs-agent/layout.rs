@@ -74,11 +74,6 @@ impl Place {
         self.client_directory().join("run.lock")
     }
 
-    /// Locked by a probe's child as long as it has not come back.
-    pub(crate) fn probe_lock(&self) -> PathBuf {
-        self.client_directory().join("probe.lock")
-    }
-
     /// What a runner that gave up had to say.
     pub(crate) fn last_words(&self) -> PathBuf {
         self.client_directory().join("failed")

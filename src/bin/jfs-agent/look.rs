@@ -2,11 +2,16 @@
 //!
 //! A process that waits for a dead FUSE server may not even be killable. So whoever holds descriptors or has to
 //! answer never touches a mount itself: it starts `jfs-agent look`, which inherits nothing but what it looks at.
+//!
+//! The holder starts that child, on behalf of runner and probe too, as long as there is a holder: a child that hangs
+//! in the client's container would keep that container from ending, and so the next client from starting, while the
+//! holder keeps the mount alive. Without a holder nothing keeps it alive, and they look for themselves.
 
 use crate::{
     arguments::Arguments,
     failure::{During, Failure, Result},
-    packet::wait,
+    message::{Answer, Question},
+    packet::{self, Nothing, wait},
 };
 use rustix::{
     event::{PollFd, PollFlags},
@@ -25,27 +30,46 @@ use std::{
 /// The inode of a JuiceFS root; the directory beneath a mount has another.
 const ROOT_INODE: u64 = 1;
 
+/// How long an answer of the holder may be under way.
+const ANSWER_TIME: Duration = Duration::from_millis(200);
+
+/// No look takes longer.
+const LONGEST_LIMIT: Duration = Duration::from_secs(60);
+
 /// Longest special file worth reading.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// What to look at besides the root itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
 pub(crate) struct Wish {
     /// How many times to call statfs, once at least.
     pub(crate) statfs: u32,
-    /// How long to wait between two calls.
-    pub(crate) pause: Duration,
+    /// How long to wait between two calls, in milliseconds.
+    pub(crate) pause: u32,
     /// Whether to read `.config`.
     pub(crate) config: bool,
     /// Whether to read `.stats`.
     pub(crate) stats: bool,
+    /// How long it may take, in milliseconds.
+    pub(crate) limit: u32,
 }
 
 impl Wish {
     /// Only whether the mount answers.
-    pub(crate) const ALIVE: Self = Self { statfs: 1, pause: Duration::ZERO, config: false, stats: false };
+    pub(crate) const ALIVE: Self = Self { statfs: 1, pause: 0, config: false, stats: false, limit: 1000 };
     /// Whether it answers, and `.stats`.
     pub(crate) const STATS: Self = Self { stats: true, ..Self::ALIVE };
+
+    /// The same with another limit.
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit: u32::try_from(limit.as_millis()).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// How long it may take; nobody's wish keeps a child longer than a minute.
+    fn limit(self) -> Duration {
+        Duration::from_millis(self.limit.into()).min(LONGEST_LIMIT)
+    }
 }
 
 /// What was seen.
@@ -86,17 +110,11 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Starts looking. `held` stays open as long as the child lives, however long that takes.
-    pub(crate) fn start(
-        target: Target<'_>,
-        wish: Wish,
-        limit: Duration,
-        held: Option<BorrowedFd<'_>>,
-    ) -> Result<Self> {
+    /// Starts looking.
+    pub(crate) fn start(target: Target<'_>, wish: Wish) -> Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("look").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // Copies made by dup are inherited; they are closed here as soon as the child has them.
-        let _held = held.map(rustix::io::dup).transpose().during(|| "copy a descriptor")?;
+        // A copy made by dup is inherited; it is closed here as soon as the child has it.
         let root = match target {
             Target::Root(root) => Some(rustix::io::dup(root).during(|| "copy a descriptor")?),
             Target::Path(path) => {
@@ -108,13 +126,13 @@ impl Look {
             command.arg(format!("--root={}", root.as_raw_fd()));
         }
         command.arg(format!("--statfs={}", wish.statfs));
-        command.arg(format!("--pause={}", wish.pause.as_secs_f64()));
+        command.arg(format!("--pause={}", wish.pause));
         command.arg(format!("--config={}", wish.config)).arg(format!("--stats={}", wish.stats));
         let mut child = command.spawn().during(|| "start a look at the mount")?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("no pipe from the look at the mount"))?;
         let output = OwnedFd::from(output);
         rustix::io::ioctl_fionbio(&output, true).during(|| "prepare a pipe")?;
-        Ok(Self { child, output, text: Vec::new(), end: Instant::now() + limit })
+        Ok(Self { child, output, text: Vec::new(), end: Instant::now() + wish.limit() })
     }
 
     /// What to poll for.
@@ -137,9 +155,19 @@ impl Look {
         if Instant::now() < self.end {
             return None;
         }
-        // It may be beyond killing until the mount is served or gone; nobody waits for it.
-        _ = self.child.kill();
+        self.cancel();
         Some(Err(Failure::new("the mount did not answer in time")))
+    }
+
+    /// Kills the child, which may be beyond killing until the mount is served or gone: nobody waits for it.
+    pub(crate) fn cancel(&mut self) {
+        _ = self.child.kill();
+    }
+
+    /// Whether the child is gone and buried.
+    pub(crate) fn is_over(&mut self) -> bool {
+        // An error means that somebody else has buried it.
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     fn conclude(&self) -> Result<Seen> {
@@ -150,8 +178,8 @@ impl Look {
 }
 
 /// Looks and waits for the outcome.
-pub(crate) fn look(target: Target<'_>, wish: Wish, limit: Duration, held: Option<BorrowedFd<'_>>) -> Result<Seen> {
-    let mut look = Look::start(target, wish, limit, held)?;
+pub(crate) fn look(target: Target<'_>, wish: Wish) -> Result<Seen> {
+    let mut look = Look::start(target, wish)?;
     loop {
         if let Some(outcome) = look.proceed() {
             return outcome;
@@ -161,9 +189,72 @@ pub(crate) fn look(target: Target<'_>, wish: Wish, limit: Duration, held: Option
     }
 }
 
+/// A look that goes through the holder, or without one through a child of ours.
+#[derive(Debug)]
+pub(crate) enum Looking {
+    /// The holder was asked, and has until then to answer.
+    Asked(OwnedFd, Instant),
+    /// There is no holder.
+    Own(Look),
+}
+
+impl Looking {
+    /// Starts looking at the mount with this root.
+    pub(crate) fn start(holder: &Path, root: BorrowedFd<'_>, wish: Wish) -> Result<Self> {
+        let Ok(socket) = packet::connect(holder) else {
+            return Look::start(Target::Root(root), wish).map(Self::Own);
+        };
+        let question = Question::Look(wish).to_bytes();
+        packet::send(&socket, &question, &[]).during(|| "ask the holder to look at the mount")?;
+        // A little longer than the holder gives its child: the answer has to come back.
+        Ok(Self::Asked(socket, Instant::now() + wish.limit() + ANSWER_TIME))
+    }
+
+    /// What to poll for.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Asked(socket, _) => socket.as_fd(),
+            Self::Own(look) => look.output(),
+        }
+    }
+
+    /// When it is given up.
+    pub(crate) fn end(&self) -> Instant {
+        match self {
+            Self::Asked(_, end) => *end,
+            Self::Own(look) => look.end,
+        }
+    }
+
+    /// The outcome, once there is one.
+    pub(crate) fn proceed(&mut self) -> Option<Result<Seen>> {
+        let (socket, end) = match self {
+            Self::Own(look) => return look.proceed(),
+            Self::Asked(socket, end) => (socket, *end),
+        };
+        match packet::receive(socket) {
+            Ok(packet) => Some(Answer::parse(&packet).map(|answer| answer.seen.unwrap_or_default())),
+            Err(Nothing::Later) if Instant::now() < end => None,
+            Err(Nothing::Later) => Some(Err(Failure::new("the holder did not answer in time"))),
+            Err(_) => Some(Err(Failure::new("the holder ended before it answered"))),
+        }
+    }
+
+    /// Waits for the outcome.
+    pub(crate) fn finish(mut self) -> Result<Seen> {
+        loop {
+            if let Some(outcome) = self.proceed() {
+                return outcome;
+            }
+            let left = self.end().saturating_duration_since(Instant::now());
+            wait(&mut [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::IN)], Some(left));
+        }
+    }
+}
+
 /// Whether a mount answers within a time.
 pub(crate) fn is_alive(path: &Path, limit: Duration) -> bool {
-    look(Target::Path(path), Wish::ALIVE, limit, None).is_ok()
+    look(Target::Path(path), Wish::ALIVE.within(limit)).is_ok()
 }
 
 /// `jfs-agent look`, the child: prints what it sees, or why it cannot.
@@ -172,9 +263,10 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     let path = arguments.take("path");
     let wish = Wish {
         statfs: arguments.take_number("statfs")?.unwrap_or(1),
-        pause: arguments.take_seconds("pause")?.unwrap_or_default(),
+        pause: arguments.take_number("pause")?.unwrap_or_default(),
         config: arguments.take_number("config")?.unwrap_or(false),
         stats: arguments.take_number("stats")?.unwrap_or(false),
+        ..Wish::ALIVE
     };
     arguments.finish()?;
     let root = match (root, path) {
@@ -205,8 +297,8 @@ fn see(root: &OwnedFd, wish: Wish) -> Result<Seen> {
         return Err(Failure::new("not mounted"));
     }
     for call in 0..wish.statfs.max(1) {
-        if call > 0 && !wish.pause.is_zero() {
-            std::thread::sleep(wish.pause);
+        if call > 0 && wish.pause > 0 {
+            std::thread::sleep(Duration::from_millis(wish.pause.into()));
         }
         rustix::fs::fstatfs(root).during(|| "statfs")?;
     }
@@ -225,7 +317,9 @@ fn read_special(root: &OwnedFd, name: &str) -> Result<String> {
     let open = |name: String| {
         rustix::fs::openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     };
-    let file = open(format!(".{name}")).or_else(|_| open(format!(".jfs.{name}"))).during(|| format!("open .{name}"))?;
+    let file = open(format!(".{name}"))
+        .or_else(|_| open(format!(".jfs.{name}")))
+        .during(|| format!("open .{name}"))?;
     let mut text = String::new();
     File::from(file).take(LONGEST_FILE).read_to_string(&mut text).during(|| format!("read .{name}"))?;
     Ok(text)
@@ -246,7 +340,11 @@ fn read_stats(seen: &mut Seen, text: &str) {
         let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         // Counts are printed as floats once they are large.
         let number: f64 = number.trim().parse().ok()?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count; `as` saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count; `as` saturates"
+        )]
         Some(number as u64)
     };
     // The client counts the handle on which this was read.
@@ -262,7 +360,8 @@ mod tests {
     #[test]
     fn counts_are_found_by_their_whole_name() {
         let mut seen = Seen::default();
-        let text = "juicefs_fuse_open_handlers_x 9\njuicefs_fuse_open_handlers 3\njuicefs_staging_blocks 1.5e+01\n";
+        let text =
+            "juicefs_fuse_open_handlers_x 9\njuicefs_fuse_open_handlers 3\njuicefs_staging_blocks 1.5e+01\n";
         read_stats(&mut seen, text);
         assert_eq!((seen.open_handles, seen.staging_blocks), (Some(2), Some(15)));
         read_stats(&mut seen, "");

@@ -25,11 +25,12 @@ impl Mask {
         let mut previous = "";
         for word in words {
             if let Some((name, value)) = word.split_once('=')
+                && name.starts_with('-')
                 && is_secret(name)
             {
                 secrets.push(value.to_owned());
             }
-            if previous.starts_with('-') && is_secret(previous) {
+            if previous.starts_with('-') && !previous.contains('=') && is_secret(previous) {
                 secrets.push(word.to_owned());
             }
             secrets.extend(password(word).map(str::to_owned));
@@ -67,7 +68,9 @@ impl Mask {
             let named = word.split_once('=').filter(|(name, _)| name.starts_with('-') && is_secret(name));
             masked.push(match named {
                 Some((name, _)) => format!("{name}={MASK}"),
-                None if previous.starts_with('-') && is_secret(previous) && !previous.contains('=') => MASK.to_owned(),
+                None if previous.starts_with('-') && is_secret(previous) && !previous.contains('=') => {
+                    MASK.to_owned()
+                }
                 None => self.apply(word),
             });
             previous = word;
@@ -117,14 +120,12 @@ mod tests {
 
     #[test]
     fn secrets_of_arguments_and_environment_are_blanked_out() {
-        let words = ["format", "--secret-key", "topsecret", "--access-key=someone", "redis://:p@ss1@host/1", "vol"];
+        let words =
+            ["format", "--secret-key", "topsecret", "--access-key=someone", "redis://:p@ss1@host/1", "vol"];
         let environment = [("META_PASSWORD", "hunter22"), ("HOME", "/root")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mask = Mask::new(words, environment);
-        assert_eq!(
-            mask.apply("topsecret someone hunter22 p@ss1 /root"),
-            "**** **** **** **** /root"
-        );
+        assert_eq!(mask.apply("topsecret someone hunter22 p@ss1 /root"), "**** **** **** **** /root");
         assert_eq!(
             mask.command(&words.map(str::to_owned)),
             "format --secret-key **** --access-key=**** redis://:****@host/1 vol"
@@ -134,7 +135,10 @@ mod tests {
     #[test]
     fn unknown_passwords_in_addresses_are_blanked_out_too() {
         let mask = Mask::default();
-        assert_eq!(mask.apply("a mysql://u:p@(h:1)/d b redis://h/1 c"), "a mysql://u:****@(h:1)/d b redis://h/1 c");
+        assert_eq!(
+            mask.apply("a mysql://u:p@(h:1)/d b redis://h/1 c"),
+            "a mysql://u:****@(h:1)/d b redis://h/1 c"
+        );
         assert_eq!(mask.apply("http://h:80/a@b"), "http://h:****@b");
         assert_eq!(mask.apply("://"), "://");
     }

@@ -6,6 +6,7 @@
 use crate::{
     device::{Setting, check},
     failure::{Failure, Result},
+    look::{Seen, Wish},
     packet::Packet,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +23,9 @@ pub(crate) enum Question {
     /// Runner to holder: keep this; the descriptors come along.
     Deposit(Mount),
     /// Probe to either: how is it going, and the root of the mount.
-    Look,
+    Status,
+    /// Probe or runner to holder: look at the mount.
+    Look(Wish),
 }
 
 /// An answer.
@@ -41,6 +44,9 @@ pub(crate) struct Answer {
     /// How it is going.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<Status>,
+    /// What was seen of the mount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seen: Option<Seen>,
 }
 
 /// What is known of a mount besides its descriptors.
@@ -179,10 +185,16 @@ mod tests {
             mountpoint: "/m".to_owned(),
             setting: Some("00".repeat(104)),
         };
-        [Question::Fetch, Question::Adopt, Question::Look, Question::Deposit(mount)]
-            .iter()
-            .map(Question::to_bytes)
-            .collect()
+        [
+            Question::Fetch,
+            Question::Adopt,
+            Question::Status,
+            Question::Look(Wish::STATS),
+            Question::Deposit(mount),
+        ]
+        .iter()
+        .map(Question::to_bytes)
+        .collect()
     }
 
     #[test]
@@ -190,7 +202,7 @@ mod tests {
         for bytes in samples() {
             assert_eq!(Question::parse(&bytes).unwrap().to_bytes(), bytes);
         }
-        assert!(matches!(Question::parse(br#"{"ask":"look","new":1}"#), Ok(Question::Look)));
+        assert!(matches!(Question::parse(br#"{"ask":"status","new":1}"#), Ok(Question::Status)));
     }
 
     #[test]

@@ -75,9 +75,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let octal = after.first_chunk::<3>().filter(|digits| *first == b'\\' && digits.iter().all(u8::is_ascii_digit));
+        let octal = after
+            .first_chunk::<3>()
+            .filter(|digits| *first == b'\\' && digits.iter().all(u8::is_ascii_digit));
         if let Some(digits) = octal {
-            plain.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+            plain.push(
+                digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')),
+            );
             rest = &after[3..];
         } else {
             plain.push(*first);

@@ -9,8 +9,8 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
     },
 };
 use std::{
@@ -53,7 +53,8 @@ pub(crate) fn receive(socket: impl AsFd) -> std::result::Result<Packet, Nothing>
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS + 1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+    let received = match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)
+    {
         Ok(received) => received,
         Err(Errno::AGAIN | Errno::INTR) => return Err(Nothing::Later),
         Err(_) => return Err(Nothing::Closed),
@@ -80,7 +81,11 @@ pub(crate) fn receive(socket: impl AsFd) -> std::result::Result<Packet, Nothing>
 }
 
 /// Sends one message without waiting; a peer that does not take it is not waited for.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+pub(crate) fn send(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -132,21 +137,17 @@ fn try_ask(
     descriptors: &[BorrowedFd<'_>],
     limit: Duration,
 ) -> std::result::Result<Packet, Option<String>> {
-    let say = |error: Errno| Some(error.to_string());
     let end = Instant::now() + limit;
-    let address = SocketAddrUnix::new(path).map_err(say)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(say)?;
-    loop {
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) => break,
+    let socket = loop {
+        match connect(path) {
+            Ok(socket) => break socket,
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(None),
             // The queue of the listener is full.
             Err(Errno::AGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(say(error)),
+            Err(error) => return Err(Some(error.to_string())),
         }
-    }
-    send(&socket, question, descriptors).map_err(say)?;
+    };
+    send(&socket, question, descriptors).map_err(|error| Some(error.to_string()))?;
     loop {
         match receive(&socket) {
             Ok(packet) => return Ok(packet),
@@ -160,6 +161,15 @@ fn try_ask(
         }
         wait(&mut [PollFd::new(&socket, PollFlags::IN)], Some(left));
     }
+}
+
+/// Connects to a socket of ours without waiting.
+pub(crate) fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
 }
 
 /// Waits for descriptors, at most for a time; an interruption ends the wait like an event.

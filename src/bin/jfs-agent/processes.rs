@@ -1,6 +1,6 @@
 //! Processes: finding them and burying them.
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use std::fs;
 
 /// A child that has ended.
@@ -26,7 +26,7 @@ impl Ended {
 /// Buries every child that has ended, including those inherited from processes that ended before them.
 pub(crate) fn reap() -> Vec<Ended> {
     let mut ended = Vec::new();
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         ended.push(Ended { pid, status });
     }
     ended
@@ -38,7 +38,8 @@ pub(crate) fn child_of(parent: Pid) -> Option<Pid> {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let (state, its_parent) = state_and_parent(&stat)?;
-        (its_parent == parent.as_raw_nonzero().get() && !matches!(state, 'Z' | 'X')).then(|| Pid::from_raw(pid))?
+        (its_parent == parent.as_raw_nonzero().get() && !matches!(state, 'Z' | 'X'))
+            .then(|| Pid::from_raw(pid))?
     })
 }
 

@@ -2,18 +2,15 @@
 
 use crate::{
     arguments::Arguments,
-    failure::{During, Failure, Result},
+    failure::{Failure, Result},
     layout::{self, Place},
     log,
-    look::{Target, Wish, look},
+    look::{Looking, Wish},
     message::{Answer, Question, Status},
     packet::{self, Asked},
 };
-use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{FlockOperation, flock},
-};
-use std::{fs::File, path::Path, process::ExitCode, time::Duration};
+use rustix::fd::{AsFd, OwnedFd};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 /// The mount does not answer yet.
 const NOT_YET: u8 = 1;
@@ -33,7 +30,7 @@ pub(crate) struct Said {
 
 /// Asks one of the keepers how it is going; nothing when nobody is there.
 pub(crate) fn ask(socket: &Path, limit: Duration) -> Result<Option<Said>> {
-    match packet::ask(socket, &Question::Look.to_bytes(), &[], limit) {
+    match packet::ask(socket, &Question::Status.to_bytes(), &[], limit) {
         Asked::Nobody => Ok(None),
         Asked::NoAnswer(reason) => Err(Failure::new(reason)),
         Asked::Answer(packet) => {
@@ -99,7 +96,10 @@ fn volume_is_ready(place: &Place, limit: Duration) -> Verdict {
     if let Some(holder) = &holder
         && holder.status.state == "failed"
     {
-        return Verdict::Failed(format!("the holder: {}", holder.status.last_error.as_deref().unwrap_or("failed")));
+        return Verdict::Failed(format!(
+            "the holder: {}",
+            holder.status.last_error.as_deref().unwrap_or("failed")
+        ));
     }
     let Some(runner) = runner else {
         return match std::fs::read_to_string(place.last_words()) {
@@ -121,25 +121,9 @@ fn volume_is_ready(place: &Place, limit: Duration) -> Verdict {
 }
 
 fn mount_answers(place: &Place, root: &OwnedFd, limit: Duration) -> Verdict {
-    // A probe's child that never came back may hang until the mount is served again: one of them is enough.
-    let lock = match lock_probe(place) {
-        Ok(lock) => lock,
-        Err(failure) => return Verdict::NotYet(failure.to_string()),
-    };
-    match look(Target::Root(root.as_fd()), Wish::ALIVE, limit, Some(lock.as_fd())) {
+    let looking = Looking::start(&place.holder_socket(), root.as_fd(), Wish::ALIVE.within(limit));
+    match looking.and_then(Looking::finish) {
         Ok(_) => Verdict::Ready,
         Err(failure) => Verdict::NotYet(failure.to_string()),
     }
-}
-
-fn lock_probe(place: &Place) -> Result<File> {
-    let path = place.probe_lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .during(|| format!("open {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).during(|| "an earlier probe has not come back")?;
-    Ok(file)
 }

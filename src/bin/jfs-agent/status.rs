@@ -5,7 +5,7 @@ use crate::{
     failure::{During, Result},
     layout::{self, Place},
     log,
-    look::{Target, Wish, look},
+    look::{Looking, Wish},
     message::Status,
     ready,
 };
@@ -48,11 +48,13 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
 fn describe(place: &Place) -> Volume {
     let holder = ready::ask(&place.holder_socket(), ASK_LIMIT).ok().flatten();
     let runner = ready::ask(&place.runner_socket(), ASK_LIMIT).ok().flatten();
-    let holder_state = holder.as_ref().map_or_else(|| "absent".to_owned(), |holder| holder.status.state.clone());
+    let holder_state =
+        holder.as_ref().map_or_else(|| "absent".to_owned(), |holder| holder.status.state.clone());
     let serving = runner.as_ref().filter(|runner| runner.status.state == "serving");
-    let seen = serving
-        .and_then(|runner| runner.root.as_ref())
-        .and_then(|root| look(Target::Root(root.as_fd()), Wish::STATS, LOOK_LIMIT, None).ok());
+    let seen = serving.and_then(|runner| runner.root.as_ref()).and_then(|root| {
+        let looking = Looking::start(&place.holder_socket(), root.as_fd(), Wish::STATS.within(LOOK_LIMIT));
+        looking.and_then(Looking::finish).ok()
+    });
     let last_words = std::fs::read_to_string(place.last_words()).ok();
     let status: Option<Status> = runner.or(holder).map(|said| said.status);
     let known = status.clone().unwrap_or_default();

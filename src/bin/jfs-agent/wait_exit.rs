@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How long one look may take; less when less is left.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
+/// No look is shorter, so that one is had even at the limit.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+
 /// How long no handle must have been open, unless told otherwise.
 const DEFAULT_QUIET: Duration = Duration::from_secs(2);
 
@@ -44,16 +47,17 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
             arguments.take_seconds("quiet")?.unwrap_or(DEFAULT_QUIET),
         ),
         "staging" => Strategy::Staging(arguments.require_directory("mountpoint")?),
-        "port" => Strategy::Port(
-            arguments.take_number("port")?.ok_or_else(|| Failure::usage("--port is missing"))?,
-        ),
+        "port" => {
+            Strategy::Port(arguments.take_number("port")?.ok_or_else(|| Failure::usage("--port is missing"))?)
+        }
         "sleep" => Strategy::Sleep,
         other => {
-            return Err(Failure::usage(format!("--strategy is one of idle, port, staging and sleep, not {other}")));
+            return Err(Failure::usage(format!(
+                "--strategy is one of idle, port, staging and sleep, not {other}"
+            )));
         }
     };
-    let limit =
-        arguments.take_seconds("limit")?.ok_or_else(|| Failure::usage("--limit is missing"))?;
+    let limit = arguments.take_seconds("limit")?.ok_or_else(|| Failure::usage("--limit is missing"))?;
     arguments.finish()?;
     let begin = Instant::now();
     let what = match strategy {
@@ -85,8 +89,8 @@ fn wait_until_idle(mountpoint: &Path, quiet: Duration, end: Instant) -> String {
                 format!("{count} open handles")
             }
             Ok(_) => return "gave up, because the client does not count open handles,".to_owned(),
-            Err(failure) if Instant::now() < end => return format!("nothing to wait for ({failure})"),
-            Err(failure) => failure.to_string(),
+            Err(Unseen::Gone(reason)) => return format!("nothing to wait for ({reason})"),
+            Err(Unseen::Late) => "a client that does not answer".to_owned(),
         };
         if !pause(end) {
             return format!("gave up at the limit with {found}");
@@ -100,8 +104,8 @@ fn wait_until_uploaded(mountpoint: &Path, end: Instant) -> String {
             // Clients without write-back do not count staging blocks.
             Ok(Seen { staging_blocks: None | Some(0), .. }) => return "everything is uploaded".to_owned(),
             Ok(Seen { staging_blocks: Some(count), .. }) => format!("{count} blocks to upload"),
-            Err(failure) if Instant::now() < end => return format!("nothing to wait for ({failure})"),
-            Err(failure) => failure.to_string(),
+            Err(Unseen::Gone(reason)) => return format!("nothing to wait for ({reason})"),
+            Err(Unseen::Late) => "a client that does not answer".to_owned(),
         };
         if !pause(end) {
             return format!("gave up at the limit with {found}");
@@ -125,9 +129,20 @@ fn wait_until_refused(port: u16, end: Instant) -> String {
     }
 }
 
-fn stats(mountpoint: &Path, end: Instant) -> Result<Seen> {
-    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    look(Target::Path(mountpoint), Wish::STATS, left.min(LOOK_LIMIT), None)
+/// Why nothing was seen.
+enum Unseen {
+    /// There is no mount, or nobody serves it.
+    Gone(String),
+    /// The client takes its time.
+    Late,
+}
+
+fn stats(mountpoint: &Path, end: Instant) -> std::result::Result<Seen, Unseen> {
+    let begin = Instant::now();
+    let limit = end.saturating_duration_since(begin).clamp(SHORTEST_LOOK, LOOK_LIMIT);
+    look(Target::Path(mountpoint), Wish::STATS.within(limit)).map_err(|failure| {
+        if begin.elapsed() < limit { Unseen::Gone(failure.to_string()) } else { Unseen::Late }
+    })
 }
 
 /// Waits a little; false when the limit is reached.

@@ -1,6 +1,6 @@
 //! One volume in the holder's keeping.
 
-use super::SOCKET_MODE;
+use super::{SOCKET_MODE, looks::Looks};
 use crate::{
     clock, device,
     failure::{During, Failure, Result},
@@ -38,6 +38,8 @@ pub(super) struct Volume {
     since: String,
     mounts: u64,
     last_error: Option<String>,
+    /// Looks at the mount that are under way.
+    pub(super) looks: Looks,
 }
 
 /// A mount in keeping.
@@ -50,8 +52,9 @@ struct Keeping {
 impl Volume {
     /// Reads `NAME=MOUNTPOINT` and makes the volume's place.
     pub(super) fn parse(run_directory: &Path, pair: &str, client_uid: u32) -> Result<Self> {
-        let (name, mountpoint) =
-            pair.split_once('=').ok_or_else(|| Failure::usage(format!("--volume: no mountpoint in {pair:?}")))?;
+        let (name, mountpoint) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--volume: no mountpoint in {pair:?}")))?;
         let mountpoint = PathBuf::from(mountpoint);
         if !mountpoint.is_absolute() {
             return Err(Failure::usage(format!("--volume: {} is no absolute path", mountpoint.display())));
@@ -66,6 +69,7 @@ impl Volume {
             since: clock::now(),
             mounts: 0,
             last_error: None,
+            looks: Looks::default(),
         })
     }
 
@@ -92,8 +96,10 @@ impl Volume {
     fn make_directories(&self) -> Result<()> {
         let (outer, inner) = (self.place.holder_directory(), self.place.client_directory());
         fs::create_dir_all(&inner).during(|| format!("make {}", inner.display()))?;
-        rustix::fs::chmod(outer, Mode::from_raw_mode(0o755)).during(|| format!("chmod {}", outer.display()))?;
-        rustix::fs::chmod(&inner, Mode::from_raw_mode(0o700)).during(|| format!("chmod {}", inner.display()))?;
+        rustix::fs::chmod(outer, Mode::from_raw_mode(0o755))
+            .during(|| format!("chmod {}", outer.display()))?;
+        rustix::fs::chmod(&inner, Mode::from_raw_mode(0o700))
+            .during(|| format!("chmod {}", inner.display()))?;
         self.give_to_client(&inner)
     }
 
@@ -105,7 +111,9 @@ impl Volume {
 
     /// Whether a peer of this user may ask: root, ourselves, or the client.
     pub(super) fn admits(&self, uid: Option<u32>) -> bool {
-        uid.is_some_and(|uid| uid == 0 || uid == self.client_uid || uid == rustix::process::geteuid().as_raw())
+        uid.is_some_and(|uid| {
+            uid == 0 || uid == self.client_uid || uid == rustix::process::geteuid().as_raw()
+        })
     }
 
     /// When the volume wants to be attended to.
@@ -200,13 +208,19 @@ impl Volume {
         self.since = clock::now();
     }
 
+    /// Goes on with the looks at the mount.
+    pub(super) fn look(&mut self) {
+        self.looks.proceed(self.keeping.as_ref().map(|keeping| &keeping.kept.root));
+    }
+
     /// Answers a question.
-    pub(super) fn answer(&mut self, socket: &OwnedFd, packet: Packet) {
+    pub(super) fn answer(&mut self, socket: OwnedFd, packet: Packet) {
         let question = Question::parse(&packet.bytes);
         let answer = match question {
             Ok(Question::Fetch) => self.hand_out(),
             Ok(Question::Deposit(mount)) => self.take_in(mount, packet.descriptors),
-            Ok(Question::Look) => Ok(Answer { status: Some(self.status()), ..Answer::default() }),
+            Ok(Question::Status) => Ok(Answer { status: Some(self.status()), ..Answer::default() }),
+            Ok(Question::Look(wish)) => return self.looks.add(wish, socket),
             Ok(Question::Adopt) => Err(Failure::new("that is a question for a runner")),
             Err(failure) => Err(failure),
         };
@@ -220,11 +234,13 @@ impl Volume {
             Answer::refusal(failure.to_string())
         });
         // A peer that left before its answer will ask again.
-        _ = packet::send(socket, &answer.to_bytes(), &descriptors);
+        _ = packet::send(&socket, &answer.to_bytes(), &descriptors);
     }
 
     /// Gives the mount to a runner.
     fn hand_out(&mut self) -> Result<Answer> {
+        // It was the last runner's, and may hang until the next client serves.
+        self.looks.cancel();
         if self.keeping.as_ref().is_some_and(|keeping| keeping.handed_out && keeping.kept.setting.is_none()) {
             // The INIT of the kernel may have died with that client, and nothing can have used the mount yet.
             log::info(Some(self.name()), "the last client never served; mounting anew for the next");

@@ -15,7 +15,9 @@ use crate::{
 use rustix::{
     event::{PollFd, PollFlags},
     fd::{AsRawFd, OwnedFd},
-    process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, test_kill_process_group},
+    process::{
+        Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, test_kill_process_group,
+    },
 };
 use std::{
     os::unix::process::CommandExt,
@@ -44,12 +46,18 @@ pub(super) struct Client {
 
 impl Client {
     /// Starts a client on a mount, with what its predecessor left.
-    pub(super) fn start(words: &[String], kept: &Kept, place: &Place, left: Option<&Handover>) -> Result<Self> {
+    pub(super) fn start(
+        words: &[String],
+        kept: &Kept,
+        place: &Place,
+        left: Option<&Handover>,
+    ) -> Result<Self> {
         // A copy made by dup is inherited, which the original is not; it is closed here once the client has it.
         let device = rustix::io::dup(&kept.device).during(|| "copy the FUSE descriptor")?;
         let mountpoint = format!("/dev/fd/{}", device.as_raw_fd());
         let mut words = words.iter().map(|word| word.replace(MOUNTPOINT, &mountpoint));
-        let program = words.next().ok_or_else(|| Failure::usage("the client's command is missing after --"))?;
+        let program =
+            words.next().ok_or_else(|| Failure::usage("the client's command is missing after --"))?;
         let mut command = Command::new(&program);
         command.args(words).process_group(0).env("JFS_SUPER_COMM", place.client_socket());
         for inherited in ["JFS_SUPERVISOR", "_FUSE_FD_COMM", "_FUSE_STATE_PATH", "_JFS_META_SID"] {
@@ -67,7 +75,14 @@ impl Client {
         let child = command.spawn().during(|| format!("start {program}"))?;
         let supervisor = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let supervisor = supervisor.ok_or_else(|| Failure::new("the client has no process id"))?;
-        Ok(Self { supervisor, ended: None, server: None, next_search: Instant::now(), output, printing: true })
+        Ok(Self {
+            supervisor,
+            ended: None,
+            server: None,
+            next_search: Instant::now(),
+            output,
+            printing: true,
+        })
     }
 
     /// What to poll for.
@@ -129,7 +144,8 @@ impl Client {
         if self.server.is_none() {
             self.find_server();
         }
-        let server = self.server().ok_or_else(|| Failure::new("the client's serving process was not found"))?;
+        let server =
+            self.server().ok_or_else(|| Failure::new("the client's serving process was not found"))?;
         kill_process(self.supervisor, Signal::STOP).during(|| "stop the client's supervisor")?;
         let state = PathBuf::from(format!("/tmp/state{}.json", self.supervisor.as_raw_nonzero()));
         // One of an earlier process with the same number must not be taken for this one's.
@@ -140,7 +156,8 @@ impl Client {
 
     /// What the client said last before it ended.
     pub(super) fn reason(&self) -> String {
-        let end = self.ended.map_or_else(|| "its serving process ended".to_owned(), processes::Ended::describe);
+        let end =
+            self.ended.map_or_else(|| "its serving process ended".to_owned(), processes::Ended::describe);
         match self.output.reason() {
             Some(line) => format!("{end}: {line}"),
             None => end,

@@ -37,8 +37,7 @@ pub(super) struct Comm {
 impl Comm {
     /// Listens in the client's directory.
     pub(super) fn listen(place: &Place) -> Result<Self> {
-        let listener =
-            packet::listen(&place.client_socket(), Mode::RUSR | Mode::WUSR, SocketType::STREAM)?;
+        let listener = packet::listen(&place.client_socket(), Mode::RUSR | Mode::WUSR, SocketType::STREAM)?;
         let placeholder = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during(|| "open /dev/null")?;
         Ok(Self { listener, placeholder, connections: Vec::new() })
@@ -52,7 +51,8 @@ impl Comm {
 
     /// Serves whoever has connected; the setting, when a client brought one.
     pub(super) fn serve(&mut self, kept: Option<&Kept>) -> Option<Setting> {
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        while let Ok(socket) =
+            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
             let own = rustix::process::geteuid().as_raw();
             let admitted = packet::peer_uid(&socket).is_some_and(|uid| uid == own);

@@ -53,7 +53,8 @@ pub(super) fn run(
 }
 
 fn run_one(words: &[String], limit: Duration, place: &Place, mask: &Mask, signals: &Signals) -> Result<Then> {
-    let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("--first: an empty command"))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| Failure::usage("--first: an empty command"))?;
     let end = Instant::now() + limit;
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);

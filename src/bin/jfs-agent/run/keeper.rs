@@ -53,7 +53,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Listens; keeps nothing yet.
     pub(super) fn new(place: &Place) -> Result<Self> {
-        let listener = packet::listen(&place.runner_socket(), Mode::RUSR | Mode::WUSR, SocketType::SEQPACKET)?;
+        let listener =
+            packet::listen(&place.runner_socket(), Mode::RUSR | Mode::WUSR, SocketType::SEQPACKET)?;
         Ok(Self { place: place.clone(), listener, connections: Vec::new(), kept: None, deposit_due: None })
     }
 
@@ -87,7 +88,8 @@ impl Keeper {
 
     /// Gives the holder a copy when it is time.
     pub(super) fn deposit(&mut self) -> Deposited {
-        let Some(kept) = self.kept.as_ref().filter(|_| self.deposit_due.is_some_and(|due| due <= Instant::now()))
+        let Some(kept) =
+            self.kept.as_ref().filter(|_| self.deposit_due.is_some_and(|due| due <= Instant::now()))
         else {
             return Deposited::Fine;
         };
@@ -124,7 +126,8 @@ impl Keeper {
 
     /// Answers whoever asks.
     pub(super) fn serve(&mut self, status: &Status) {
-        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        while let Ok(socket) =
+            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
             let own = rustix::process::geteuid().as_raw();
             if packet::peer_uid(&socket).is_some_and(|uid| uid == 0 || uid == own) {
@@ -149,19 +152,20 @@ impl Keeper {
     }
 
     fn answer(&self, socket: &OwnedFd, packet: &Packet, status: &Status) {
-        let (answer, descriptors): (Answer, Vec<BorrowedFd<'_>>) = match (Question::parse(&packet.bytes), &self.kept) {
-            (Ok(Question::Adopt), Some(kept)) => {
-                log::info(Some(self.place.name()), "gave the mount back to the holder");
-                (Answer { mount: Some(kept.to_mount()), ..Answer::default() }, kept.descriptors().into())
-            }
-            (Ok(Question::Adopt), None) => (Answer::refusal("nothing is kept here yet"), Vec::new()),
-            (Ok(Question::Look), kept) => {
-                let answer = Answer { status: Some(status.clone()), ..Answer::default() };
-                (answer, kept.iter().map(|kept| kept.root.as_fd()).collect())
-            }
-            (Ok(_), _) => (Answer::refusal("that is a question for the holder"), Vec::new()),
-            (Err(failure), _) => (Answer::refusal(failure.to_string()), Vec::new()),
-        };
+        let (answer, descriptors): (Answer, Vec<BorrowedFd<'_>>) =
+            match (Question::parse(&packet.bytes), &self.kept) {
+                (Ok(Question::Adopt), Some(kept)) => {
+                    log::info(Some(self.place.name()), "gave the mount back to the holder");
+                    (Answer { mount: Some(kept.to_mount()), ..Answer::default() }, kept.descriptors().into())
+                }
+                (Ok(Question::Adopt), None) => (Answer::refusal("nothing is kept here yet"), Vec::new()),
+                (Ok(Question::Status), kept) => {
+                    let answer = Answer { status: Some(status.clone()), ..Answer::default() };
+                    (answer, kept.iter().map(|kept| kept.root.as_fd()).collect())
+                }
+                (Ok(_), _) => (Answer::refusal("that is a question for the holder"), Vec::new()),
+                (Err(failure), _) => (Answer::refusal(failure.to_string()), Vec::new()),
+            };
         // A peer that left before its answer will ask again.
         _ = packet::send(socket, &answer.to_bytes(), &descriptors);
     }

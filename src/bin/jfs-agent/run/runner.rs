@@ -1,19 +1,27 @@
 //! The runner: one thread, one poll loop, one state at a time.
 
-use super::{Options, client::Client, comm::Comm, keeper::{Deposited, Keeper}};
+mod parting;
+
+use super::{
+    Options,
+    client::Client,
+    comm::Comm,
+    keeper::{Deposited, Keeper},
+};
 use crate::{
     clock,
     device::{Resent, resend},
     failure::{self, Failure, Result},
     handover::Handover,
     log,
-    look::{Look, Seen, Target, Wish},
+    look::{Looking, Seen, Wish},
     mask::Mask,
     message::Status,
     packet::wait,
     processes,
     signals::Signals,
 };
+use parting::Parting;
 use rustix::{
     event::{PollFd, PollFlags},
     fd::AsFd,
@@ -54,13 +62,7 @@ const STATFS_AFTER_RESEND: u32 = 256;
 
 /// Where the kernel cannot send again, the client answers lost requests EINTR when more than ten newer ones have
 /// come and three seconds have passed: ten a second for five.
-const STATFS_WITHOUT_RESEND: (u32, Duration) = (50, Duration::from_millis(100));
-
-/// Left of the grace period for the hand-over itself, when write-back blocks are still being uploaded.
-const HANDOVER_RESERVE: Duration = Duration::from_secs(5);
-
-/// How often to ask whether they have been.
-const STAGING_PAUSE: Duration = Duration::from_millis(500);
+const WITHOUT_RESEND: Wish = Wish { statfs: 50, pause: 100, limit: 15_000, ..Wish::ALIVE };
 
 /// What the runner is doing.
 enum Phase {
@@ -77,11 +79,11 @@ enum Phase {
     /// Waiting before it is started again.
     Pausing { until: Instant },
     /// Told to stop: waiting for write-back blocks to be uploaded.
-    Uploading { next: Instant, until: Instant, end: Instant },
+    Uploading { until: Instant, end: Instant },
     /// Told to stop: waiting for the client to save its state there and end.
     HandingOver { state: PathBuf, end: Instant },
-    /// Told to stop: killing what is left, then ending with that outcome.
-    Leaving { state: Option<PathBuf>, problem: Option<String> },
+    /// Told to stop: killing what is left of the client, then ending like this.
+    Leaving(Parting),
 }
 
 /// The runner.
@@ -95,11 +97,13 @@ pub(super) struct Runner<'a> {
     phase: Phase,
     status: Status,
     resent: Resent,
-    look: Option<Look>,
+    look: Option<Looking>,
     seen: Seen,
     /// Ends in a row without having served.
     failures: u32,
     started: Instant,
+    /// Until when to be gone, once told to stop.
+    stop_by: Option<Instant>,
 }
 
 impl<'a> Runner<'a> {
@@ -120,6 +124,7 @@ impl<'a> Runner<'a> {
             seen: Seen::default(),
             failures: 0,
             started: now,
+            stop_by: None,
         })
     }
 
@@ -154,7 +159,8 @@ impl<'a> Runner<'a> {
         descriptors.extend(self.keeper.descriptors());
         descriptors.extend(self.comm.descriptors());
         descriptors.extend(self.client.iter().flat_map(Client::descriptors));
-        descriptors.extend(self.look.iter().map(|look| PollFd::from_borrowed_fd(look.output(), PollFlags::IN)));
+        descriptors
+            .extend(self.look.iter().map(|look| PollFd::from_borrowed_fd(look.descriptor(), PollFlags::IN)));
         let limit = self.due().map(|due| due.saturating_duration_since(Instant::now()));
         wait(&mut descriptors, limit);
         self.signals.clear();
@@ -164,15 +170,15 @@ impl<'a> Runner<'a> {
     /// When something is to be done even if nothing happens.
     fn due(&self) -> Option<Instant> {
         let phase = match &self.phase {
-            Phase::Fetching { next, .. } | Phase::Uploading { next, .. } => Some(*next),
-            Phase::Pausing { until } => Some(*until),
+            Phase::Fetching { next, .. } => Some(*next),
+            Phase::Pausing { until } | Phase::Uploading { until, .. } => Some(*until),
             Phase::HandingOver { end, .. } => Some(*end),
-            Phase::Ending | Phase::Leaving { .. } => Some(Instant::now() + KILL_PAUSE),
+            Phase::Ending | Phase::Leaving(_) => Some(Instant::now() + KILL_PAUSE),
             Phase::Starting | Phase::Checking | Phase::Serving => None,
         };
         let client = self.client.as_ref().and_then(Client::due);
-        let look = self.look.as_ref().map(|look| look.end);
-        [phase, client, look, self.keeper.due()].into_iter().flatten().min()
+        let look = self.look.as_ref().map(Looking::end);
+        [phase, client, look, self.keeper.due(), self.stop_by].into_iter().flatten().min()
     }
 
     /// Does what the phase asks for; the exit code at the end.
@@ -184,9 +190,9 @@ impl<'a> Runner<'a> {
             Phase::Checking | Phase::Serving => self.check(),
             Phase::Ending => self.end()?,
             Phase::Pausing { until } if *until <= Instant::now() => self.start()?,
-            Phase::Uploading { next, .. } if client_ended || *next <= Instant::now() => self.upload(client_ended),
+            Phase::Uploading { until, end } => self.upload(client_ended, *until, *end),
             Phase::HandingOver { state, end } => self.hand_over(state.clone(), *end),
-            Phase::Leaving { .. } => return self.leave(),
+            Phase::Leaving(_) => return self.leave(),
             _ => {}
         }
         Ok(None)
@@ -252,7 +258,9 @@ impl<'a> Runner<'a> {
         self.client = Some(Client::start(&self.options.client, kept, place, left.as_ref())?);
         self.started = Instant::now();
         match left {
-            Some(Handover { handles: true, .. }) => self.log("starting the client, with the open handles of the last"),
+            Some(Handover { handles: true, .. }) => {
+                self.log("starting the client, with the open handles of the last")
+            }
             Some(_) => self.log("starting the client, in the session of the last"),
             None => self.log("starting the client"),
         }
@@ -280,7 +288,7 @@ impl<'a> Runner<'a> {
 
     /// Asks the mount whether it answers, and learns who serves it.
     fn check(&mut self) {
-        if let Some(outcome) = self.look.as_mut().and_then(Look::proceed) {
+        if let Some(outcome) = self.look.as_mut().and_then(Looking::proceed) {
             self.look = None;
             match outcome {
                 Ok(seen) if matches!(self.phase, Phase::Checking) => return self.begin_to_serve(seen),
@@ -289,14 +297,14 @@ impl<'a> Runner<'a> {
             }
         }
         if matches!(self.phase, Phase::Checking) && self.look.is_none() {
-            let wish = Wish { statfs: STATFS_AFTER_RESEND, config: true, ..Wish::ALIVE };
+            let wish = Wish { statfs: STATFS_AFTER_RESEND, config: true, ..Wish::ALIVE.within(LOOK_LIMIT) };
             self.start_look(wish);
         }
     }
 
     fn start_look(&mut self, wish: Wish) {
         let Some(kept) = &self.keeper.kept else { return };
-        match Look::start(Target::Root(kept.root.as_fd()), wish, LOOK_LIMIT, None) {
+        match Looking::start(&self.options.place.holder_socket(), kept.root.as_fd(), wish) {
             Ok(look) => self.look = Some(look),
             Err(failure) => self.warn(failure.to_string()),
         }
@@ -317,8 +325,7 @@ impl<'a> Runner<'a> {
         self.enter(Phase::Serving, "serving");
         self.log(&format!("serving after {} ms", self.started.elapsed().as_millis()));
         if self.resent == Resent::Unknown {
-            let (statfs, pause) = STATFS_WITHOUT_RESEND;
-            self.start_look(Wish { statfs, pause, ..Wish::ALIVE });
+            self.start_look(WITHOUT_RESEND);
         }
     }
 
@@ -346,7 +353,8 @@ impl<'a> Runner<'a> {
         self.warn(format!("the client ended: {reason}"));
         let never_served = self.keeper.kept.as_ref().is_none_or(|kept| kept.setting.is_none());
         if self.failures >= MOST_FAILURES && never_served {
-            let message = format!("the client ended {} times before it ever served; last: {reason}", self.failures);
+            let message =
+                format!("the client ended {} times before it ever served; last: {reason}", self.failures);
             return Err(Failure::new(message).with_code(failure::CLIENT));
         }
         if never_served {
@@ -358,84 +366,5 @@ impl<'a> Runner<'a> {
         let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 2).min(10)).min(LONGEST_PAUSE);
         self.enter(Phase::Pausing { until: Instant::now() + pause }, "failing");
         Ok(())
-    }
-
-    /// Told to stop: begins the hand-over, once.
-    fn stop(&mut self) {
-        let end = Instant::now() + self.options.grace;
-        match self.phase {
-            Phase::Uploading { .. } | Phase::HandingOver { .. } | Phase::Leaving { .. } => {}
-            Phase::Serving => {
-                self.look = None;
-                let until = end.checked_sub(HANDOVER_RESERVE).unwrap_or_else(Instant::now);
-                self.start_look(Wish::STATS);
-                self.enter(Phase::Uploading { next: Instant::now(), until, end }, "handing-over");
-            }
-            _ => {
-                let problem = self.client.is_some().then(|| "told to stop before the client served".to_owned());
-                self.enter(Phase::Leaving { state: None, problem }, "stopping");
-            }
-        }
-    }
-
-    /// Waits until what was written back is uploaded, then asks the client to hand over.
-    fn upload(&mut self, client_ended: bool) {
-        let Phase::Uploading { until, end, .. } = self.phase else { return };
-        let outcome = self.look.as_mut().and_then(Look::proceed);
-        let now = Instant::now();
-        if !client_ended && now < until {
-            let left = outcome.as_ref().map(|seen| seen.as_ref().ok().and_then(|seen| seen.staging_blocks));
-            if outcome.is_none() && self.look.is_some() {
-                let next = now + Duration::from_millis(5);
-                self.phase = Phase::Uploading { next, until, end };
-                return;
-            }
-            if let Some(Some(blocks @ 1..)) = left {
-                self.log(&format!("{blocks} blocks are still to be uploaded"));
-                std::mem::drop(self.look.take());
-                self.start_look(Wish { pause: STAGING_PAUSE, statfs: 2, ..Wish::STATS });
-                self.phase = Phase::Uploading { next: now + STAGING_PAUSE, until, end };
-                return;
-            }
-        }
-        self.look = None;
-        let asked = match &mut self.client {
-            Some(client) if !client_ended => client.ask_to_hand_over(),
-            _ => Err(Failure::new("the client ended before it could hand over")),
-        };
-        match asked {
-            Ok(state) => self.phase = Phase::HandingOver { state, end },
-            Err(failure) => self.phase = Phase::Leaving { state: None, problem: Some(failure.to_string()) },
-        }
-    }
-
-    /// Waits for the client to save its state and end.
-    fn hand_over(&mut self, state: PathBuf, end: Instant) {
-        if self.client.as_ref().is_none_or(Client::server_has_ended) {
-            self.phase = Phase::Leaving { state: Some(state), problem: None };
-        } else if Instant::now() >= end {
-            let problem = "the client did not hand over in time; what it had not yet uploaded is lost".to_owned();
-            self.phase = Phase::Leaving { state: None, problem: Some(problem) };
-        }
-    }
-
-    /// Buries the client and ends.
-    fn leave(&mut self) -> Result<Option<ExitCode>> {
-        if !self.client.as_ref().is_none_or(Client::kill) {
-            return Ok(None);
-        }
-        if let Some(client) = &mut self.client {
-            client.proceed(&[], self.options.place.name(), self.mask);
-        }
-        let Phase::Leaving { state, problem } = &self.phase else { return Ok(None) };
-        if let Some(problem) = problem {
-            return Err(Failure::new(problem.clone()));
-        }
-        if let (Some(state), Some(kept)) = (state, &self.keeper.kept) {
-            let left = Handover::new(kept, self.seen.session, self.seen.version.clone());
-            left.save_with_handles(&self.options.place, state)?;
-            self.log("handed over: the next client goes on with the open handles");
-        }
-        Ok(Some(ExitCode::SUCCESS))
     }
 }
