@@ -9,7 +9,7 @@ mod volume;
 use crate::{
     arguments::Arguments,
     failure::{During, Failure, Result},
-    layout, log,
+    foreign, layout, log,
     packet::{self, Nothing, wait},
     processes,
     signals::Signals,
@@ -124,7 +124,7 @@ fn turn(signals: &Signals, served: &mut [Served]) {
 fn accept(one: &mut Served) {
     let Some(listener) = one.volume.listener() else { return };
     while let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-        if !one.volume.admits(packet::peer_uid(&socket)) {
+        if !one.volume.admits(foreign::peer_uid(&socket)) {
             log::warn(Some(one.volume.name()), "refused a peer that runs as another user");
             continue;
         }

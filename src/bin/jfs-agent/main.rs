@@ -8,6 +8,7 @@ mod arguments;
 mod clock;
 mod device;
 mod failure;
+mod foreign;
 mod handover;
 mod hold;
 mod layout;

@@ -181,8 +181,3 @@ pub(crate) fn wait(descriptors: &mut [PollFd<'_>], limit: Option<Duration>) {
         }
     }
 }
-
-/// The user a peer runs as.
-pub(crate) fn peer_uid(socket: impl AsFd) -> Option<u32> {
-    rustix::net::sockopt::socket_peercred(socket).ok().map(|peer| peer.uid.as_raw())
-}

@@ -32,14 +32,16 @@ pub(crate) fn reap() -> Vec<Ended> {
     ended
 }
 
-/// The first living child of a process.
-pub(crate) fn child_of(parent: Pid) -> Option<Pid> {
+/// The living child of a process that runs the same command as it does.
+pub(crate) fn twin_of(parent: Pid) -> Option<Pid> {
+    let command = fs::read(format!("/proc/{}/cmdline", parent.as_raw_nonzero())).ok()?;
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let (state, its_parent) = state_and_parent(&stat)?;
-        (its_parent == parent.as_raw_nonzero().get() && !matches!(state, 'Z' | 'X'))
-            .then(|| Pid::from_raw(pid))?
+        let lives = its_parent == parent.as_raw_nonzero().get() && !matches!(state, 'Z' | 'X');
+        let is_twin = lives && fs::read(entry.path().join("cmdline")).is_ok_and(|its| its == command);
+        is_twin.then(|| Pid::from_raw(pid))?
     })
 }
 
@@ -60,11 +62,11 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_found() {
+    fn a_child_that_runs_something_else_is_no_twin() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let found = child_of(rustix::process::getpid());
+        let found = twin_of(rustix::process::getpid());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.is_some());
+        assert_eq!(found, None);
     }
 }

@@ -1,44 +1,36 @@
 //! Signals as something to poll: a handler that marks them and writes a byte to a pipe.
-//!
-//! rustix has no safe call for handlers or signalfd, and a blocked signal mask would be inherited by the client.
-//! This module is the agent's only unsafe code.
-#![expect(unsafe_code, reason = "signal(2) has no safe wrapper in std or rustix")]
 
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{During, Failure, Result},
+    foreign,
+};
 use rustix::{
-    fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     pipe::{PipeFlags, pipe_with},
     process::Signal,
 };
 use std::{
     ffi::c_int,
-    sync::atomic::{AtomicBool, AtomicI32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-static PIPE: AtomicI32 = AtomicI32::new(-1);
+/// The writable end of the pipe; never closed.
+static PIPE: OnceLock<OwnedFd> = OnceLock::new();
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The readable end of the pipe.
-pub(crate) struct Signals {
-    reader: OwnedFd,
-}
+pub(crate) struct Signals(OwnedFd);
 
-unsafe extern "C" {
-    fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
-}
-
-/// What `signal` returns when it failed.
-const FAILED: usize = usize::MAX;
-
-/// Only atomics and one write(2): both may be used in a signal handler.
+/// Only atomic loads and stores and one write(2): all of it may be done in a signal handler.
 extern "C" fn note(number: c_int) {
     if number != Signal::CHILD.as_raw() {
         STOP.store(true, Ordering::SeqCst);
     }
-    let pipe = PIPE.load(Ordering::SeqCst);
-    if pipe >= 0 {
-        // SAFETY: the pipe is opened before the handler is installed and never closed.
-        let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
+    if let Some(pipe) = PIPE.get() {
+        // A full pipe wakes the reader as well.
         _ = rustix::io::write(pipe, &[0]);
     }
 }
@@ -46,23 +38,23 @@ extern "C" fn note(number: c_int) {
 impl Signals {
     /// Installs the handlers for SIGTERM, SIGINT and SIGCHLD; called once.
     pub(crate) fn install() -> Result<Self> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|error| Failure::new(format!("pipe for signals: {error}")))?;
-        // Never closed: the handler writes to it by number.
-        PIPE.store(writer.into_raw_fd(), Ordering::SeqCst);
+        let (reader, writer) =
+            pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).during(|| "make a pipe for signals")?;
+        if PIPE.set(writer).is_err() {
+            return Err(Failure::new("signals are handled already"));
+        }
         for number in [Signal::TERM, Signal::INT, Signal::CHILD] {
-            // SAFETY: the handler has the required type and does only what a handler may do.
-            if unsafe { signal(number.as_raw(), note) } == FAILED {
+            if !foreign::handle(number, note) {
                 return Err(Failure::new(format!("cannot handle signal {}", number.as_raw())));
             }
         }
-        Ok(Self { reader })
+        Ok(Self(reader))
     }
 
     /// Empties the pipe; call before looking at what happened, so that nothing is missed.
     pub(crate) fn clear(&self) {
         let mut buffer = [0; 64];
-        while matches!(rustix::io::read(&self.reader, &mut buffer), Ok(count) if count > 0) {}
+        while matches!(rustix::io::read(&self.0, &mut buffer), Ok(count) if count > 0) {}
     }
 
     /// Whether the process was told to stop.
@@ -73,6 +65,6 @@ impl Signals {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reader.as_fd()
+        self.0.as_fd()
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Client {
     /// How the supervisor ended, once it has.
     pub(super) ended: Option<processes::Ended>,
     server: Option<(Pid, OwnedFd)>,
+    candidate: Option<Pid>,
     next_search: Instant,
     /// What it prints.
     pub(super) output: Output,
@@ -79,6 +80,7 @@ impl Client {
             supervisor,
             ended: None,
             server: None,
+            candidate: None,
             next_search: Instant::now(),
             output,
             printing: true,
@@ -106,9 +108,14 @@ impl Client {
         }
     }
 
+    /// Looks for the serving process: the one seen twice, since the supervisor starts short-lived helpers too, which
+    /// look like itself until they become what they are.
     fn find_server(&mut self) {
-        let found = processes::child_of(self.supervisor);
-        self.server = found.and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
+        let found = processes::twin_of(self.supervisor);
+        if found == self.candidate {
+            self.server = found.and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
+        }
+        self.candidate = found;
         self.next_search = Instant::now() + SEARCH;
     }
 
@@ -142,6 +149,7 @@ impl Client {
     /// The supervisor is stopped first: it would start another child, and its process id names the file.
     pub(super) fn ask_to_hand_over(&mut self) -> Result<PathBuf> {
         if self.server.is_none() {
+            self.candidate = processes::twin_of(self.supervisor);
             self.find_server();
         }
         let server =

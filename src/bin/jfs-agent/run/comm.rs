@@ -6,6 +6,7 @@
 use crate::{
     device::Setting,
     failure::{During, Result},
+    foreign,
     layout::Place,
     message::Kept,
     packet::{self, Nothing},
@@ -55,7 +56,7 @@ impl Comm {
             rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
             let own = rustix::process::geteuid().as_raw();
-            let admitted = packet::peer_uid(&socket).is_some_and(|uid| uid == own);
+            let admitted = foreign::peer_uid(&socket).is_some_and(|uid| uid == own);
             if admitted && self.connections.len() < MOST_CONNECTIONS && self.greet(&socket, kept).is_ok() {
                 self.connections.push((socket, Instant::now() + LIMIT));
             }

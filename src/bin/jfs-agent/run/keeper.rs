@@ -3,6 +3,7 @@
 use crate::{
     device::Setting,
     failure::{During, Failure, Result},
+    foreign,
     layout::Place,
     log,
     message::{Answer, Kept, Question, Status},
@@ -130,7 +131,7 @@ impl Keeper {
             rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
             let own = rustix::process::geteuid().as_raw();
-            if packet::peer_uid(&socket).is_some_and(|uid| uid == 0 || uid == own) {
+            if foreign::peer_uid(&socket).is_some_and(|uid| uid == 0 || uid == own) {
                 if self.connections.len() >= MOST_CONNECTIONS {
                     self.connections.remove(0);
                 }
