@@ -20,6 +20,9 @@ pub(crate) struct Report {
     pub(crate) errors: Vec<String>,
     /// Descriptors open for writing that did not survive a crash, JuiceFS's own limit.
     pub(crate) bad_descriptors: u64,
+    /// Renames that were carried out by a client that died before it answered, and then again by the next, which
+    /// found nothing to rename. No keeper of a mount can tell; what matters is that the effect is there.
+    pub(crate) repeated: u64,
     /// The longest operation, in milliseconds.
     pub(crate) longest: u64,
     /// Files whose every byte was acknowledged and checked at the end.
@@ -51,6 +54,7 @@ impl Report {
         self.operations += other.operations;
         self.errors.extend(other.errors);
         self.bad_descriptors += other.bad_descriptors;
+        self.repeated += other.repeated;
         self.longest = self.longest.max(other.longest);
         self.checked += other.checked;
     }
@@ -108,11 +112,16 @@ fn busy_thread(directory: &Path, finish: &Path) -> Report {
         let (fresh, path) = (directory.join(format!("{name}.new")), directory.join(&name));
         let wanted = content(&name, round);
         if write_file(&mut report, &fresh, &wanted) {
-            if report.run("rename", || fs::rename(&fresh, &path)).is_some() {
-                acknowledged.insert(name.clone(), round);
-            } else {
-                acknowledged.remove(&name);
-            }
+            let mut repeated = false;
+            report.run("rename", || match fs::rename(&fresh, &path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    repeated = true;
+                    if fs::read(&path)? == wanted { Ok(()) } else { Err(error) }
+                }
+                outcome => outcome,
+            });
+            report.repeated += u64::from(repeated);
+            acknowledged.insert(name.clone(), round);
         }
         report.run("stat", || fs::metadata(&steady));
         report.run("list", || fs::read_dir(directory).map(Iterator::count));

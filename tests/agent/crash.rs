@@ -50,13 +50,14 @@ fn a_hundred_kills_of_the_whole_client_go_unnoticed() {
     let starts = start_times(&pod);
     println!(
         "{KILLS} kills ({restarts} restarts): {} operations, {} errors, {} files checked, longest stall {} ms \
-         (longest start of the client {} ms), {} descriptors open for writing lost",
+         (longest start of the client {} ms), {} descriptors open for writing lost, {} renames repeated",
         report.operations,
         report.errors.len(),
         report.checked,
         report.longest,
         starts.iter().max().unwrap(),
         report.bad_descriptors,
+        report.repeated,
     );
     assert!(restarts >= KILLS);
     assert_eq!(report.errors, [""; 0]);

@@ -1,6 +1,6 @@
 //! The client is replaced.
 
-use crate::pod::Pod;
+use crate::pod::{Pod, juicefs, older_juicefs};
 
 #[test]
 fn replaced_twenty_times_while_files_are_open_for_writing() {
@@ -25,4 +25,71 @@ fn replaced_twenty_times_while_files_are_open_for_writing() {
     );
     assert_eq!(report.errors, [""; 0]);
     assert_eq!((report.checked, report.bad_descriptors), (4, 0));
+}
+
+#[test]
+fn replaced_by_another_version_and_back() {
+    let mut pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    pod.use_client(&older_juicefs());
+    let mut runner = pod.runner();
+    let older = pod.status("data")["clientVersion"].as_str().unwrap().to_owned();
+    let application = pod.application("writers");
+    assert_eq!(runner.stop().0, Some(0));
+    pod.use_client(&juicefs());
+    runner = pod.runner();
+    let newer = pod.status("data")["clientVersion"].as_str().unwrap().to_owned();
+    assert_ne!(older, newer);
+    assert_eq!(runner.stop().0, Some(0));
+    pod.use_client(&older_juicefs());
+    let _runner = pod.runner();
+    let report = application.finish(&pod);
+    println!(
+        "{older} to {newer} and back: {} operations, longest stall {} ms",
+        report.operations, report.longest
+    );
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!((report.checked, report.bad_descriptors), (4, 0));
+}
+
+#[test]
+fn an_idle_mount_is_handed_over_at_once() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    let mut runner = pod.runner();
+    let (code, took) = runner.stop();
+    println!("idle hand-over: {} ms", took.as_millis());
+    assert_eq!(code, Some(0));
+    // Without requests that wake its readers the client gives up after ten seconds.
+    assert!(took.as_secs() < 8, "{took:?}");
+    assert!(pod.directory.join("run/data/client/state.json").exists());
+}
+
+#[test]
+fn what_an_earlier_mount_left_is_ignored() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let mut holder = pod.holder();
+    let mut runner = pod.runner();
+    assert_eq!(runner.stop().0, Some(0));
+    holder.kill();
+    let _holder = pod.holder();
+    let _runner = pod.runner();
+    assert!(pod.node_writes("file"));
+    let ignored = |message: &String| message.starts_with("ignoring what a client of an earlier mount left");
+    assert!(pod.messages("runner").iter().any(ignored));
+}
+
+#[test]
+fn a_broken_hand_over_file_is_ignored() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    let mut runner = pod.runner();
+    assert_eq!(runner.stop().0, Some(0));
+    std::fs::write(pod.directory.join("run/data/client/handover.json"), "{\"generation\":").unwrap();
+    let _runner = pod.runner();
+    assert!(pod.node_writes("file"));
 }
