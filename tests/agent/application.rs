@@ -68,24 +68,28 @@ fn process() {
     let pod = PathBuf::from(std::env::var("JFS_TEST_POD").unwrap());
     let mount = pod.join("application");
     let finish = pod.join("application-may-finish");
-    fs::write(pod.join("application-is-up"), "").unwrap();
+    let is_up = || fs::write(pod.join("application-is-up"), "").unwrap();
     let report = match plan.as_str() {
-        "busy" => busy(&mount, &finish, 3),
-        "writers" => writers(&mount, &finish),
+        "busy" => busy(&mount, &finish, is_up),
+        "writers" => writers(&mount, &finish, is_up),
         other => panic!("no such plan: {other}"),
     };
     fs::write(pod.join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
 }
 
 /// Several threads that open, write, fsync, close, rename, stat, read, list and remove.
-fn busy(mount: &Path, finish: &Path, threads: u32) -> Report {
+fn busy(mount: &Path, finish: &Path, is_up: impl FnOnce()) -> Report {
+    let directories: Vec<PathBuf> = (0..3).map(|thread| mount.join(format!("busy-{thread}"))).collect();
+    for directory in &directories {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("steady"), content("steady", 0)).unwrap();
+    }
+    is_up();
     let total = Mutex::new(Report::default());
     std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let total = &total;
-            scope.spawn(move || {
-                let directory = mount.join(format!("busy-{thread}"));
-                let report = busy_thread(&directory, finish);
+        for directory in &directories {
+            scope.spawn(|| {
+                let report = busy_thread(directory, finish);
                 total.lock().unwrap().add(report);
             });
         }
@@ -100,9 +104,7 @@ fn content(name: &str, version: u64) -> Vec<u8> {
 
 fn busy_thread(directory: &Path, finish: &Path) -> Report {
     let mut report = Report::default();
-    report.run("mkdir", || fs::create_dir(directory));
     let steady = directory.join("steady");
-    report.run("create", || fs::write(&steady, content("steady", 0)));
     let reader = report.run("open", || File::open(&steady)).expect("the file that was just made");
     let mut acknowledged = BTreeMap::new();
     let mut round = 0;
@@ -155,7 +157,7 @@ fn write_file(report: &mut Report, path: &Path, content: &[u8]) -> bool {
 }
 
 /// Files that stay open for writing all the time: appended to, sought in, read back.
-fn writers(mount: &Path, finish: &Path) -> Report {
+fn writers(mount: &Path, finish: &Path, is_up: impl FnOnce()) -> Report {
     let mut report = Report::default();
     let path = |number| mount.join(format!("open-{number}"));
     let mut files: Vec<File> = (0..4)
@@ -164,6 +166,7 @@ fn writers(mount: &Path, finish: &Path) -> Report {
             report.run("open", || options.create(true).read(true).write(true).open(path(number))).unwrap()
         })
         .collect();
+    is_up();
     let mut lines = 0_u64;
     while !finish.exists() {
         for (number, file) in files.iter_mut().enumerate() {
