@@ -181,7 +181,8 @@ fn writers(mount: &Path, finish: &Path, is_up: impl FnOnce()) -> Report {
         std::thread::sleep(Duration::from_millis(2));
     }
     for (number, mut file) in files.into_iter().enumerate() {
-        let wanted: String = (0..lines).map(|line| format!("{number}:{line:010}\n")).collect();
+        let wanted: Vec<String> = (0..lines).map(|line| format!("{number}:{line:010}\n")).collect();
+        let wanted = wanted.concat();
         let offset = report.run("tell", || file.stream_position());
         let mut found = String::new();
         report.run("rewind", || file.seek(SeekFrom::Start(0)));

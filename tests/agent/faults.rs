@@ -166,7 +166,7 @@ fn a_first_command_that_hangs_is_limited_and_can_be_interrupted() {
     let runner = pod.start_runner("data", &options, &pod.client_words(&[]));
     let (code, said) = give_up(&pod, runner);
     assert_eq!(code, FIRST_FAILED);
-    assert!(said.contains("not done within 1 s; its last words: waiting for godot"), "{said}");
+    assert!(said.contains("not done within 1.0 s; its last words: waiting for godot"), "{said}");
     let mut runner = pod.start_runner("data", &["--first", hang], &pod.client_words(&[]));
     wait_until("the command to run", || pod.log("runner").matches("\"waiting for godot\"").count() == 2);
     let (code, took) = runner.stop();

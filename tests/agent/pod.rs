@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Long enough for anything on a busy machine; nothing that works takes it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One test at a time: they measure stalls, on few cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -205,7 +205,7 @@ impl Pod {
         // Short: the paths of sockets have to fit into 108 bytes.
         let base = format!("/var/tmp/jfa-{}-", std::process::id());
         let directory =
-            (0..).map(|number| PathBuf::from(format!("{base}{number}"))).find(|path| !path.exists());
+            (0..1000).map(|number| PathBuf::from(format!("{base}{number}"))).find(|path| !path.exists());
         let directory = directory.unwrap();
         for name in ["", "volume", "store", "cache", "meta", "application"] {
             fs::create_dir(directory.join(name)).unwrap();

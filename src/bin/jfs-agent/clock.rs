@@ -1,6 +1,6 @@
 //! Points in time as people and JSON want them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -16,6 +16,11 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
 /// The current time in RFC 3339.
 pub(crate) fn now() -> String {
     rfc3339(SystemTime::now())
+}
+
+/// A time span in seconds, to the tenth.
+pub(crate) fn seconds(span: Duration) -> String {
+    format!("{}.{}", span.as_secs(), span.subsec_millis() / 100)
 }
 
 /// Year, month and day of a day counted from 1970-01-01.
@@ -37,7 +42,6 @@ fn date(day: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times_read_as_the_calendar_says() {

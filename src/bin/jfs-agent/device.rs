@@ -12,7 +12,7 @@ const NUMBER: (u32, u32) = (10, 229);
 /// The shortest and longest setting worth keeping: the client reads answers into 120 bytes.
 const SETTING_SIZES: std::ops::RangeInclusive<usize> = 16..=120;
 
-/// FUSE_NOTIFY_RESEND: asks the kernel to queue again every request that was read but never answered.
+/// `FUSE_NOTIFY_RESEND`: asks the kernel to queue again every request that was read but never answered.
 const NOTIFY_RESEND: u32 = 7;
 
 /// What the JuiceFS client needs to go on serving a mount: the kernel's INIT request, byte for byte.

@@ -34,7 +34,7 @@ const ROOT_INODE: u64 = 1;
 const ANSWER_TIME: Duration = Duration::from_millis(200);
 
 /// No look takes longer.
-const LONGEST_LIMIT: Duration = Duration::from_secs(60);
+const LONGEST_LIMIT: Duration = Duration::from_mins(1);
 
 /// Longest special file worth reading.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -279,7 +279,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     };
     let outcome = see(&root, wish).map_err(|failure| failure.to_string());
     let text = serde_json::to_string(&outcome).during(|| "print what was seen")?;
-    crate::log::print(&text)
+    Ok(crate::log::print(&text))
 }
 
 /// Opens anew what a descriptor that was inherited stands for.
@@ -338,19 +338,22 @@ fn read_config(seen: &mut Seen, text: &str) -> Result<()> {
 fn read_stats(seen: &mut Seen, text: &str) {
     let value = |name: &str| {
         let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        // Counts are printed as floats once they are large.
-        let number: f64 = number.trim().parse().ok()?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count; `as` saturates"
-        )]
-        Some(number as u64)
+        count(number.trim())
     };
     // The client counts the handle on which this was read.
     seen.open_handles = value("juicefs_fuse_open_handlers").map(|count| count.saturating_sub(1));
     let staging = [value("juicefs_staging_blocks"), value("juicefs_staging_writing_blocks")];
     seen.staging_blocks = staging.into_iter().flatten().reduce(u64::saturating_add);
+}
+
+/// Reads a count, which is printed like `1.5e+06` once it is large.
+fn count(number: &str) -> Option<u64> {
+    let (digits, exponent) = number.split_once("e+").unwrap_or((number, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let exponent: usize = exponent.parse().ok()?;
+    // The point moves to the right; what is still behind it then is dropped.
+    let moved: String = fraction.chars().chain(std::iter::repeat('0')).take(exponent.min(20)).collect();
+    format!("{whole}{moved}").parse().ok()
 }
 
 #[cfg(test)]
@@ -366,5 +369,17 @@ mod tests {
         assert_eq!((seen.open_handles, seen.staging_blocks), (Some(2), Some(15)));
         read_stats(&mut seen, "");
         assert_eq!((seen.open_handles, seen.staging_blocks), (None, None));
+    }
+
+    #[test]
+    fn counts_of_any_size_are_read() {
+        for (text, number) in
+            [("0", 0), ("17", 17), ("1.5e+01", 15), ("1.234567e+06", 1_234_567), ("2e+03", 2000)]
+        {
+            assert_eq!(count(text), Some(number), "{text}");
+        }
+        for text in ["", "-1", "NaN", "e+1e", "1e+99", "+Inf"] {
+            assert_eq!(count(text), None, "{text}");
+        }
     }
 }

@@ -53,8 +53,8 @@ fn main() -> ExitCode {
         "status" => status::main(arguments),
         "wait-exit" => wait_exit::main(arguments),
         "look" => look::main(arguments),
-        "version" | "--version" => log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION"))),
-        "help" | "--help" => log::print(USAGE),
+        "version" | "--version" => Ok(log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION")))),
+        "help" | "--help" => Ok(log::print(USAGE)),
         "" => Err(Failure::usage(format!("a command is missing\n{USAGE}"))),
         other => Err(Failure::usage(format!("no such command: {other}\n{USAGE}"))),
     };

@@ -104,7 +104,7 @@ fn mask_addresses(line: &str) -> String {
         let (authority, after) = after.split_at(end);
         match (authority.split_once(':'), authority.rsplit_once('@')) {
             (Some((user, _)), Some((credentials, host))) if credentials.contains(':') => {
-                masked.push_str(&format!("{user}:{MASK}@{host}"));
+                masked.extend([user, ":", MASK, "@", host]);
             }
             _ => masked.push_str(authority),
         }

@@ -1,6 +1,6 @@
 //! Messages with descriptors between holder, runner and probe.
 //!
-//! The sockets are SOCK_SEQPACKET: the kernel delivers a message whole or not at all, so there are no half messages
+//! The sockets are `SOCK_SEQPACKET`: the kernel delivers a message whole or not at all, so there are no half messages
 //! to wait for. Everything that does not fit is refused, with its descriptors closed.
 
 use crate::failure::{During, Failure, Result};

@@ -23,13 +23,13 @@ use std::{
 };
 
 /// How long one of the first commands may take, unless told otherwise.
-const DEFAULT_FIRST_LIMIT: Duration = Duration::from_secs(120);
+const DEFAULT_FIRST_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a hand-over may take, unless told otherwise: what Kubernetes gives a pod by default, less a little.
 const DEFAULT_GRACE: Duration = Duration::from_secs(25);
 
 /// How long to wait for the holder to make the volume's place, and for an earlier runner to end.
-const PLACE_LIMIT: Duration = Duration::from_secs(60);
+const PLACE_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often to look again while waiting for that.
 const PLACE_PAUSE: Duration = Duration::from_millis(20);

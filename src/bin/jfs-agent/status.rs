@@ -42,7 +42,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
     let places = layout::volumes(&run_directory).during(|| format!("read {}", run_directory.display()))?;
     let volumes: Vec<Volume> = places.iter().map(describe).collect();
-    log::print(&serde_json::to_string_pretty(&volumes).during(|| "print the status")?)
+    Ok(log::print(&serde_json::to_string_pretty(&volumes).during(|| "print the status")?))
 }
 
 fn describe(place: &Place) -> Volume {

@@ -3,6 +3,7 @@
 
 use crate::{
     arguments::Arguments,
+    clock,
     failure::{Failure, Result},
     log,
     look::{Seen, Target, Wish, look},
@@ -69,7 +70,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
             "slept".to_owned()
         }
     };
-    log::info(None, &format!("{what} after {:.1} s", begin.elapsed().as_secs_f64()));
+    log::info(None, &format!("{what} after {} s", clock::seconds(begin.elapsed())));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,7 +81,7 @@ fn wait_until_idle(mountpoint: &Path, quiet: Duration, end: Instant) -> String {
             Ok(Seen { open_handles: Some(0), .. }) => {
                 let since = *quiet_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= quiet {
-                    return format!("no open handles for {} s", quiet.as_secs_f64());
+                    return format!("no open handles for {} s", clock::seconds(quiet));
                 }
                 "no open handles for a moment".to_owned()
             }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const NO_SETTING: &[u8] = b"FUSE";
 
 /// How long a client may take to answer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Open connections; a client has one or two.
 const MOST_CONNECTIONS: usize = 16;

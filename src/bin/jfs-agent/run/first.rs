@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use crate::{
+    clock,
     failure::{self, During, Failure, Result},
     layout::Place,
     log,
@@ -89,7 +90,7 @@ fn run_one(words: &[String], limit: Duration, place: &Place, mask: &Mask, signal
         if Instant::now() >= end {
             _ = kill_process_group(child, Signal::KILL);
             let last = output.reason().map(|line| format!("; its last words: {line}")).unwrap_or_default();
-            return Err(Failure::new(format!("not done within {} s{last}", limit.as_secs_f64())));
+            return Err(Failure::new(format!("not done within {} s{last}", clock::seconds(limit))));
         }
     }
 }

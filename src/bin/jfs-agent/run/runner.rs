@@ -33,7 +33,7 @@ use std::{
 };
 
 /// How long the holder may be missing before the runner gives up and lets Kubernetes start it again.
-const HOLDER_LIMIT: Duration = Duration::from_secs(60);
+const HOLDER_LIMIT: Duration = Duration::from_mins(1);
 
 /// How soon to ask the holder again.
 const HOLDER_PAUSE: Duration = Duration::from_millis(50);
@@ -259,7 +259,7 @@ impl<'a> Runner<'a> {
         self.started = Instant::now();
         match left {
             Some(Handover { handles: true, .. }) => {
-                self.log("starting the client, with the open handles of the last")
+                self.log("starting the client, with the open handles of the last");
             }
             Some(_) => self.log("starting the client, in the session of the last"),
             None => self.log("starting the client"),
