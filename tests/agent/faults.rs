@@ -1,6 +1,6 @@
 //! What goes wrong around the agent, and what an operator is told.
 
-use crate::pod::{Engine, PATIENCE, Pod, Redis, Runner, exit_code, free_port, wait_until};
+use crate::pod::{Engine, Pod, Redis, Runner, exit_code, free_port, wait_until};
 use rustix::process::{Signal, kill_process};
 use std::time::{Duration, Instant};
 
@@ -139,9 +139,11 @@ fn a_wrong_password_is_named_as_the_reason_and_not_repeated() {
 fn first_commands_run_in_order_and_their_failure_is_the_runners() {
     let pod = Pod::on_sqlite();
     let _holder = pod.holder();
-    let format = serde_json::to_string(&pod.format_words()).unwrap();
-    let check =
-        serde_json::to_string(&[pod.client_words(&[])[0].as_str(), "status", &pod.metadata()]).unwrap();
+    let client = pod.client_words(&[])[0].clone();
+    let mut format = pod.format_words();
+    format[0].clone_from(&client);
+    let format = serde_json::to_string(&format).unwrap();
+    let check = serde_json::to_string(&[client.as_str(), "status", &pod.metadata()]).unwrap();
     let mut runner =
         pod.start_runner("data", &["--first", &format, "--first", &check], &pod.client_words(&[]));
     pod.wait_until_ready();
@@ -244,27 +246,21 @@ fn told_to_stop_at_any_moment_of_the_start_it_stops() {
         wait_until("the runner", || runner.pid().is_some());
         let begin = Instant::now();
         wait_until("the moment", || begin.elapsed() >= Duration::from_millis(30 * step));
-        // Before it runs the agent, process 1 is a shell that no signal reaches.
-        wait_until("the agent", || {
-            let name = runner
-                .pid()
-                .map(|pid| std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())));
-            matches!(name, Some(Ok(name)) if name.trim() == "jfs-agent")
+        // Until the agent is process 1 and has its handlers, no signal reaches that.
+        wait_until("the agent's handlers", || {
+            let place = runner.pid().map(|pid| format!("/proc/{}", pid.as_raw_nonzero()));
+            let read = |name| {
+                place.as_ref().and_then(|place| std::fs::read_to_string(format!("{place}/{name}")).ok())
+            };
+            read("comm").is_some_and(|name| name.trim() == "jfs-agent")
+                && read("status").is_some_and(|status| catches_sigterm(&status))
         });
-        let handles =
-            std::fs::read_to_string(format!("/proc/{}/status", runner.pid().unwrap().as_raw_nonzero()));
-        if !handles.is_ok_and(|status| catches_sigterm(&status)) {
-            wait_until("its handlers", || {
-                let path = format!("/proc/{}/status", runner.pid().unwrap().as_raw_nonzero());
-                std::fs::read_to_string(path).is_ok_and(|status| catches_sigterm(&status))
-            });
-        }
         let (code, took) = runner.stop();
         assert!(code == TERMINATED || code == Some(0), "{code:?} after {step} steps");
         slowest = slowest.max(took);
     }
     println!("told to stop while starting: gone after {} ms at most", slowest.as_millis());
-    assert!(slowest < PATIENCE);
+    assert!(slowest < Duration::from_secs(20));
     let _runner = pod.runner();
     assert!(pod.node_writes("file"));
     assert_eq!(pod.layers("data"), 1);

@@ -144,11 +144,12 @@ impl<'a> Runner<'a> {
                 self.lost();
             }
             self.keeper.serve(&self.status);
-            if Signals::stop_requested() {
-                self.stop();
-            }
             if let Some(code) = self.step()? {
                 return Ok(code);
+            }
+            // After the step, which may have come to the point where stopping can begin.
+            if Signals::stop_requested() {
+                self.stop();
             }
         }
     }

@@ -61,7 +61,12 @@ impl Runner<'_> {
                     self.log(&format!("{blocks} blocks are still to be uploaded"));
                     return self.start_look(STAGING);
                 }
-                _ => {}
+                // Not knowing is no reason to leave data behind while there is time.
+                Some(Some(Err(failure))) => {
+                    self.warn(failure.to_string());
+                    return self.start_look(STAGING);
+                }
+                Some(Some(Ok(_))) | None => {}
             }
         }
         let asked = match &mut self.client {
