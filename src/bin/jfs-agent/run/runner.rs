@@ -51,7 +51,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_FAILURES: u32 = 5;
 
 /// After as many ends the next client is started without what the last one left, which may be what it dies of.
-const FAILURES_WITH_HANDOVER: u32 = 2;
+const FAILURES_WITH_HANDOVER: u32 = 4;
 
 /// How long a mount may take to answer after the client has said that it serves.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -175,11 +175,12 @@ impl<'a> Runner<'a> {
             Phase::Pausing { until } | Phase::Uploading { until, .. } => Some(*until),
             Phase::HandingOver { end, .. } => Some(*end),
             Phase::Ending | Phase::Leaving(_) => Some(Instant::now() + KILL_PAUSE),
-            Phase::Starting | Phase::Checking | Phase::Serving => None,
+            Phase::Starting | Phase::Checking => self.stop_by,
+            Phase::Serving => None,
         };
         let client = self.client.as_ref().and_then(Client::due);
         let look = self.look.as_ref().map(Looking::end);
-        [phase, client, look, self.keeper.due(), self.stop_by].into_iter().flatten().min()
+        [phase, client, look, self.keeper.due()].into_iter().flatten().min()
     }
 
     /// Does what the phase asks for; the exit code at the end.
