@@ -14,12 +14,13 @@ fn next(state: &mut u64, below: u64) -> u64 {
     *state % below
 }
 
-/// How long the client itself took to start, as the runner measured it.
+/// How long the client itself took from its start until it served, as the runner measured it.
 fn start_times(pod: &Pod) -> Vec<u64> {
     let messages = pod.messages("runner");
-    let times =
-        messages.iter().filter_map(|message| message.strip_prefix("serving after ")?.strip_suffix(" ms"));
-    times.map(|time| time.parse().unwrap()).collect()
+    let times = messages
+        .iter()
+        .filter_map(|message| message.strip_prefix("serving: took over after ")?.split_once(" ms"));
+    times.map(|(time, _)| time.parse().unwrap()).collect()
 }
 
 #[test]

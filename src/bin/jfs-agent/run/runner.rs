@@ -102,6 +102,8 @@ pub(super) struct Runner<'a> {
     /// Ends in a row without having served.
     failures: u32,
     started: Instant,
+    /// How long the client took from its start until it said that it serves.
+    took_over_after: Duration,
     /// Until when to be gone, once told to stop.
     stop_by: Option<Instant>,
 }
@@ -124,6 +126,7 @@ impl<'a> Runner<'a> {
             seen: Seen::default(),
             failures: 0,
             started: now,
+            took_over_after: Duration::ZERO,
             stop_by: None,
         })
     }
@@ -275,6 +278,7 @@ impl<'a> Runner<'a> {
         if deposited == Deposited::Gone {
             self.lost();
         } else if matches!(self.phase, Phase::Starting) {
+            self.took_over_after = self.started.elapsed();
             self.phase = Phase::Checking;
             self.look = None;
         }
@@ -325,7 +329,8 @@ impl<'a> Runner<'a> {
             }
         }
         self.enter(Phase::Serving, "serving");
-        self.log(&format!("serving after {} ms", self.started.elapsed().as_millis()));
+        let (took_over, checked) = (self.took_over_after.as_millis(), self.started.elapsed().as_millis());
+        self.log(&format!("serving: took over after {took_over} ms, checked after {checked} ms"));
         if self.resent == Resent::Unknown {
             self.start_look(WITHOUT_RESEND);
         }
