@@ -1,6 +1,6 @@
 //! What goes wrong around the agent, and what an operator is told.
 
-use crate::pod::{Engine, Pod, Redis, Runner, exit_code, free_port, wait_until};
+use crate::pod::{Engine, Pod, Redis, Runner, agent, exit_code, free_port, wait_until};
 use rustix::process::{Signal, kill_process};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,30 @@ fn start_redis(pod: &mut Pod) {
     let directory = pod.directory.clone();
     let redis = redis(pod);
     *redis = Redis::start_on(redis.port, &directory, "pass-of-redis");
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_what_is_wrong() {
+    let wrong: [(&[&str], &str); 9] = [
+        (&[], "a command is missing"),
+        (&["mount"], "no such command: mount"),
+        (&["hold", "--run-dir", "/nowhere"], "--volume is missing"),
+        (&["hold", "--run-dir", "nowhere", "--volume", "a=/a"], "--run-dir must be an absolute path"),
+        (&["hold", "--run-dir", "/nowhere", "--volume", "a"], "no mountpoint in"),
+        (&["hold", "--run-dir", "/nowhere", "--volume", "a=/a", "--volume", "a=/b"], "there twice: a=/b"),
+        (&["run", "--run-dir", "/nowhere", "--volume", "a"], "the client's command is missing"),
+        (
+            &["run", "--run-dir", "/nowhere", "--volume", "a", "--first", "true", "--", "true"],
+            "no JSON array",
+        ),
+        (&["wait-exit", "--strategy", "never", "--limit", "1"], "--strategy is one of"),
+    ];
+    for (words, what) in wrong {
+        let output = std::process::Command::new(agent()).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
 }
 
 #[test]

@@ -100,6 +100,13 @@ fn of_two_volumes_the_good_one_serves_and_the_bad_one_is_retried() {
     std::fs::remove_file(pod.mountpoint("bad")).unwrap();
     wait_until("the bad volume to be mounted", || pod.status("bad")["state"] == "mounted");
     assert_eq!(pod.layers("bad"), 1);
+    // Now both are served, each by a client of its own, and either may die without the other.
+    let other = pod.start_runner("bad", &[], &pod.client_words(&[]));
+    wait_until("the other volume", || pod.ready(Some("bad")).0 == Some(0));
+    other.kill_client();
+    assert!(pod.node_reads("file"));
+    wait_until("the other volume again", || pod.ready(Some("bad")).0 == Some(0));
+    assert_eq!((&pod.status("data")["restarts"], &pod.status("bad")["restarts"]), (&0.into(), &1.into()));
 }
 
 #[test]

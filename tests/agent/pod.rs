@@ -28,12 +28,12 @@ pub(crate) fn agent() -> PathBuf {
 
 /// The JuiceFS client.
 pub(crate) fn juicefs() -> PathBuf {
-    installed("JUICEFS_BIN", "venv")
+    installed("JUICEFS_BIN", "juicefs")
 }
 
 /// An older JuiceFS client.
 pub(crate) fn older_juicefs() -> PathBuf {
-    installed("JUICEFS_OLDER_BIN", "venv-older")
+    installed("JUICEFS_OLDER_BIN", "juicefs-older")
 }
 
 fn installed(variable: &str, directory: &str) -> PathBuf {
@@ -336,7 +336,7 @@ impl Pod {
     pub(crate) fn start_runner(&self, volume: &str, options: &[&str], client: &[String]) -> Runner {
         let script = "mount --bind /dev/null /dev/fuse && mount -t tmpfs tmpfs /tmp && cd / \
                       && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all \
-                      --inh-caps=-all --no-new-privs \"$@\"";
+                      --no-new-privs --pdeathsig KILL \"$@\"";
         let (program, run) = (self.path("run/bin/jfs-agent"), self.path("run"));
         let mut words =
             vec!["sh", "-c", script, "sh", &program, "run", "--run-dir", &run, "--volume", volume];
@@ -461,6 +461,16 @@ impl Drop for Pod {
 /// The client's container.
 pub(crate) struct Runner {
     pub(crate) container: Process,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // With its process 1 everything in the container ends, which is what has to be waited for.
+        if let Some(pid) = self.pid() {
+            _ = kill_process(pid, Signal::KILL);
+        }
+        holds_within(PATIENCE, || !matches!(self.container.child.try_wait(), Ok(None)));
+    }
 }
 
 impl Runner {

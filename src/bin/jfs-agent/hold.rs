@@ -60,13 +60,16 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     if wanted.is_empty() {
         return Err(Failure::usage("--volume is missing"));
     }
-    let signals = Signals::install()?;
-    install_program(&run_directory)?;
-    let mut served = Vec::new();
+    let mut served: Vec<Served> = Vec::new();
     for pair in &wanted {
         let volume = Volume::parse(&run_directory, pair, client_uid)?;
+        if served.iter().any(|one| one.volume.collides_with(&volume)) {
+            return Err(Failure::usage(format!("--volume: name or mountpoint is there twice: {pair}")));
+        }
         served.push(Served { volume, connections: VecDeque::new() });
     }
+    let signals = Signals::install()?;
+    install_program(&run_directory)?;
     // Taken back or mounted before anyone can ask: a runner that asks gets an answer at once.
     for one in &mut served {
         one.volume.attend();

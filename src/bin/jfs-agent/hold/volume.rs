@@ -78,6 +78,11 @@ impl Volume {
         self.place.name()
     }
 
+    /// Whether two volumes cannot both be served.
+    pub(super) fn collides_with(&self, other: &Self) -> bool {
+        self.name() == other.name() || self.mountpoint == other.mountpoint
+    }
+
     /// The socket on which runners and probes ask.
     pub(super) fn listener(&self) -> Option<&OwnedFd> {
         self.listener.as_ref()
