@@ -76,14 +76,10 @@ impl Wish {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(default)]
 pub(crate) struct Seen {
-    /// From `.config`: the process that serves.
-    pub(crate) pid: Option<i32>,
-    /// From `.config`: its session in the metadata engine.
+    /// From `.config`: the client's session in the metadata engine.
     pub(crate) session: Option<u64>,
     /// From `.config`: its version.
     pub(crate) version: Option<String>,
-    /// From `.config`: where it would save its open handles.
-    pub(crate) state_path: Option<String>,
     /// From `.stats`: open handles, ours not counted.
     pub(crate) open_handles: Option<u64>,
     /// From `.stats`: blocks written back but not yet uploaded.
@@ -327,10 +323,8 @@ fn read_special(root: &OwnedFd, name: &str) -> Result<String> {
 
 fn read_config(seen: &mut Seen, text: &str) -> Result<()> {
     let config: serde_json::Value = serde_json::from_str(text).during(|| "read .config")?;
-    seen.pid = config["Pid"].as_i64().and_then(|pid| pid.try_into().ok());
     seen.session = config["Meta"]["Sid"].as_u64();
     seen.version = config["Version"].as_str().map(str::to_owned);
-    seen.state_path = config["StatePath"].as_str().map(str::to_owned);
     Ok(())
 }
 

@@ -29,8 +29,12 @@ use std::{
 /// Stands in the client's arguments for where it is to mount.
 const MOUNTPOINT: &str = "{mountpoint}";
 
-/// How often to look for the serving process until it is there.
+/// How often to look for the serving process while the client starts, and later.
 const SEARCH: Duration = Duration::from_millis(20);
+const SEARCH_LATER: Duration = Duration::from_secs(1);
+
+/// How long a client is expected to take for its start.
+const START: Duration = Duration::from_secs(5);
 
 /// A started client.
 pub(super) struct Client {
@@ -39,6 +43,7 @@ pub(super) struct Client {
     pub(super) ended: Option<processes::Ended>,
     server: Option<(Pid, OwnedFd)>,
     candidate: Option<Pid>,
+    started: Instant,
     next_search: Instant,
     /// What it prints.
     pub(super) output: Output,
@@ -81,6 +86,7 @@ impl Client {
             ended: None,
             server: None,
             candidate: None,
+            started: Instant::now(),
             next_search: Instant::now(),
             output,
             printing: true,
@@ -116,7 +122,8 @@ impl Client {
             self.server = found.and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
         }
         self.candidate = found;
-        self.next_search = Instant::now() + SEARCH;
+        let pause = if self.started.elapsed() < START { SEARCH } else { SEARCH_LATER };
+        self.next_search = Instant::now() + pause;
     }
 
     /// Whether one of the two has ended.
