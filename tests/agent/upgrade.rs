@@ -68,6 +68,21 @@ fn an_idle_mount_is_handed_over_at_once() {
 }
 
 #[test]
+fn internal_files_may_have_other_names_or_be_hidden() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    for option in ["--prefix-internal", "--hide-internal"] {
+        let words = pod.client_words(&[option]);
+        let mut runner = pod.start_runner("data", &[], &words);
+        pod.wait_until_ready();
+        let session = &pod.status("data")["session"];
+        assert!(session.is_u64(), "{option}: {session}");
+        assert_eq!(runner.stop().0, Some(0), "{option}");
+    }
+}
+
+#[test]
 fn what_an_earlier_mount_left_is_ignored() {
     let pod = Pod::on_sqlite();
     pod.format();

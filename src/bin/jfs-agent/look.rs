@@ -17,6 +17,7 @@ use rustix::{
     event::{PollFd, PollFlags},
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, Mode, OFlags, StatxFlags},
+    io::Errno,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -143,8 +144,8 @@ impl Look {
             match rustix::io::read(&self.output, &mut buffer) {
                 Ok(0) => return Some(self.conclude()),
                 Ok(count) => self.text.extend_from_slice(&buffer[..count]),
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
                 Err(error) => return Some(Err(Failure::new(format!("look at the mount: {error}")))),
             }
         }
@@ -299,26 +300,32 @@ fn see(root: &OwnedFd, wish: Wish) -> Result<Seen> {
         rustix::fs::fstatfs(root).during(|| "statfs")?;
     }
     let mut seen = Seen::default();
-    if wish.config {
-        read_config(&mut seen, &read_special(root, "config")?)?;
+    if wish.config
+        && let Some(text) = read_special(root, "config")?
+    {
+        read_config(&mut seen, &text)?;
     }
-    if wish.stats {
-        read_stats(&mut seen, &read_special(root, "stats")?);
+    if wish.stats
+        && let Some(text) = read_special(root, "stats")?
+    {
+        read_stats(&mut seen, &text);
     }
     Ok(seen)
 }
 
-/// Reads a special file, under either of the names it may have.
-fn read_special(root: &OwnedFd, name: &str) -> Result<String> {
+/// Reads a special file, under either of the names it may have; nothing when the client does not show it.
+fn read_special(root: &OwnedFd, name: &str) -> Result<Option<String>> {
     let open = |name: String| {
         rustix::fs::openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     };
-    let file = open(format!(".{name}"))
-        .or_else(|_| open(format!(".jfs.{name}")))
-        .during(|| format!("open .{name}"))?;
+    let file = match open(format!(".{name}")).or_else(|_| open(format!(".jfs.{name}"))) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
+        Err(error) => return Err(Failure::new(format!("open .{name}: {error}"))),
+    };
     let mut text = String::new();
     File::from(file).take(LONGEST_FILE).read_to_string(&mut text).during(|| format!("read .{name}"))?;
-    Ok(text)
+    Ok(Some(text))
 }
 
 fn read_config(seen: &mut Seen, text: &str) -> Result<()> {
