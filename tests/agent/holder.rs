@@ -91,6 +91,7 @@ fn of_two_volumes_the_good_one_serves_and_the_bad_one_is_retried() {
     // A file is no mountpoint.
     std::fs::write(pod.mountpoint("bad"), "").unwrap();
     let _holder = pod.start_holder(&["bad", "data"]);
+    wait_until("the holder", || pod.ready(None).0 == Some(0));
     let _runner = pod.runner();
     assert!(pod.node_writes("file"));
     let (code, reason) = pod.ready(Some("bad"));

@@ -56,6 +56,9 @@ const FAILURES_WITH_HANDOVER: u32 = 4;
 /// How long a mount may take to answer after the client has said that it serves.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
+/// How soon after a look the next may begin: a holder that refuses them does so at once.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
 /// More than the requests that were in flight when the last client died, as the new one counts requests that were
 /// sent again among the lost until that many others have followed.
 const STATFS_AFTER_RESEND: u32 = 256;
@@ -98,6 +101,7 @@ pub(super) struct Runner<'a> {
     status: Status,
     resent: Resent,
     look: Option<Looking>,
+    next_look: Instant,
     seen: Seen,
     /// Ends in a row without having served.
     failures: u32,
@@ -123,6 +127,7 @@ impl<'a> Runner<'a> {
             status: Status { state: "fetching".to_owned(), since: clock::now(), ..Status::default() },
             resent: Resent::Yes,
             look: None,
+            next_look: now,
             seen: Seen::default(),
             failures: 0,
             started: now,
@@ -182,8 +187,13 @@ impl<'a> Runner<'a> {
             Phase::Serving => None,
         };
         let client = self.client.as_ref().and_then(Client::due);
-        let look = self.look.as_ref().map(Looking::end);
+        let look =
+            self.look.as_ref().map(Looking::end).or_else(|| self.wants_to_look().then_some(self.next_look));
         [phase, client, look, self.keeper.due()].into_iter().flatten().min()
+    }
+
+    fn wants_to_look(&self) -> bool {
+        matches!(self.phase, Phase::Checking | Phase::Uploading { .. } | Phase::HandingOver { .. })
     }
 
     /// Does what the phase asks for; the exit code at the end.
@@ -294,21 +304,40 @@ impl<'a> Runner<'a> {
 
     /// Asks the mount whether it answers, and learns who serves it.
     fn check(&mut self) {
-        if let Some(outcome) = self.look.as_mut().and_then(Looking::proceed) {
-            self.look = None;
-            match outcome {
-                Ok(seen) if matches!(self.phase, Phase::Checking) => return self.begin_to_serve(seen),
-                Ok(_) => {}
-                Err(failure) => self.warn(failure.to_string()),
-            }
+        if let Some(Ok(seen)) = self.looked()
+            && matches!(self.phase, Phase::Checking)
+        {
+            return self.begin_to_serve(seen);
         }
-        if matches!(self.phase, Phase::Checking) && self.look.is_none() {
-            let wish = Wish { statfs: STATFS_AFTER_RESEND, config: true, ..Wish::ALIVE.within(LOOK_LIMIT) };
-            self.start_look(wish);
+        if matches!(self.phase, Phase::Checking) {
+            self.look_again(Wish {
+                statfs: STATFS_AFTER_RESEND,
+                config: true,
+                ..Wish::ALIVE.within(LOOK_LIMIT)
+            });
         }
     }
 
-    fn start_look(&mut self, wish: Wish) {
+    /// The outcome of the current look, once it has one.
+    fn looked(&mut self) -> Option<Result<Seen>> {
+        let outcome = self.look.as_mut()?.proceed()?;
+        self.look = None;
+        if let Err(failure) = &outcome {
+            let message = failure.to_string();
+            if self.status.last_error.as_ref() != Some(&message) {
+                self.warn(message);
+            }
+        }
+        Some(outcome)
+    }
+
+    /// Starts the next look, unless one is under way or has only just ended.
+    fn look_again(&mut self, wish: Wish) {
+        let now = Instant::now();
+        if self.look.is_some() || now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_PAUSE;
         let Some(kept) = &self.keeper.kept else { return };
         match Looking::start(&self.options.place.holder_socket(), kept.root.as_fd(), wish) {
             Ok(look) => self.look = Some(look),
@@ -332,7 +361,8 @@ impl<'a> Runner<'a> {
         let (took_over, checked) = (self.took_over_after.as_millis(), self.started.elapsed().as_millis());
         self.log(&format!("serving: took over after {took_over} ms, checked after {checked} ms"));
         if self.resent == Resent::Unknown {
-            self.start_look(WITHOUT_RESEND);
+            self.next_look = Instant::now();
+            self.look_again(WITHOUT_RESEND);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::{Phase, Runner};
 use crate::{
-    failure::{Failure, Result},
+    failure::{During, Failure, Result},
     handover::Handover,
-    look::{Looking, Seen, Wish},
+    look::{Seen, Wish},
     run::{TERMINATED, client::Client},
 };
 use std::{
@@ -16,8 +16,11 @@ use std::{
 /// Left of the grace period for the hand-over itself, when write-back blocks are still being uploaded.
 const HANDOVER_RESERVE: Duration = Duration::from_secs(5);
 
-/// Asks, half a second later, what is left to upload.
-const STAGING: Wish = Wish { statfs: 2, pause: 500, limit: 3000, ..Wish::STATS };
+/// How often to ask what is left to upload.
+const STAGING_PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks that.
+const STAGING: Wish = Wish { limit: 3000, ..Wish::STATS };
 
 /// The client's readers wait in the kernel for requests and notice only with the next one that they are to end; an
 /// idle mount has none, so these are made.
@@ -44,7 +47,7 @@ impl Runner<'_> {
             Phase::Uploading { .. } | Phase::HandingOver { .. } | Phase::Leaving(_) => {}
             Phase::Starting | Phase::Checking if in_use && now < end => {}
             Phase::Serving => {
-                self.start_look(Wish::STATS);
+                self.look = None;
                 let until = end.checked_sub(HANDOVER_RESERVE).unwrap_or(now);
                 self.enter(Phase::Uploading { until, end }, "handing-over");
             }
@@ -55,27 +58,25 @@ impl Runner<'_> {
     /// Waits until what was written back is uploaded, then asks the client to hand over.
     pub(super) fn upload(&mut self, client_ended: bool, until: Instant, end: Instant) {
         if !client_ended && Instant::now() < until {
-            match self.look.as_mut().map(Looking::proceed) {
-                Some(None) => return,
-                Some(Some(Ok(Seen { staging_blocks: Some(blocks @ 1..), .. }))) => {
-                    self.log(&format!("{blocks} blocks are still to be uploaded"));
-                    return self.start_look(STAGING);
+            match self.looked() {
+                Some(Ok(Seen { staging_blocks: None | Some(0), .. })) => {}
+                Some(Ok(Seen { staging_blocks: Some(blocks), .. })) => {
+                    self.next_look = Instant::now() + STAGING_PAUSE;
+                    return self.log(&format!("{blocks} blocks are still to be uploaded"));
                 }
                 // Not knowing is no reason to leave data behind while there is time.
-                Some(Some(Err(failure))) => {
-                    self.warn(failure.to_string());
-                    return self.start_look(STAGING);
-                }
-                Some(Some(Ok(_))) | None => {}
+                Some(Err(_)) | None => return self.look_again(STAGING),
             }
         }
+        self.look = None;
         let asked = match &mut self.client {
             Some(client) if !client_ended => client.ask_to_hand_over(),
             _ => Err(Failure::new("the client ended before it could hand over")),
         };
         match asked {
             Ok(state) => {
-                self.start_look(WAKE_READERS);
+                self.next_look = Instant::now();
+                self.look_again(WAKE_READERS);
                 self.phase = Phase::HandingOver { state, end };
             }
             Err(failure) => self.phase = Phase::Leaving(Parting::Problem(failure.to_string())),
@@ -90,8 +91,9 @@ impl Runner<'_> {
             let problem =
                 "the client did not hand over in time; what it had not yet uploaded is lost".to_owned();
             self.phase = Phase::Leaving(Parting::Problem(problem));
-        } else if self.look.as_mut().is_none_or(|look| look.proceed().is_some()) {
-            self.start_look(WAKE_READERS);
+        } else {
+            _ = self.looked();
+            self.look_again(WAKE_READERS);
         }
     }
 
@@ -108,7 +110,8 @@ impl Runner<'_> {
             (Parting::Problem(problem), _) => Err(Failure::new(problem.clone())),
             (Parting::Handles(state), Some(kept)) => {
                 let left = Handover::new(kept, self.seen.session, self.seen.version.clone());
-                left.save_with_handles(&self.options.place, state)?;
+                left.save_with_handles(&self.options.place, state)
+                    .during(|| "the client ended without handing over")?;
                 self.log("handed over: the next client goes on with the open handles");
                 Ok(Some(ExitCode::SUCCESS))
             }
