@@ -50,7 +50,9 @@ fn open_descriptors(pid: rustix::process::Pid) -> usize {
 fn attack(path: &Path, kind: SocketType) {
     let null = File::open("/dev/null").unwrap();
     let deposit = |generation: &str, setting: &str| {
-        format!(r#"{{"ask":"deposit","generation":"{generation}","mountpoint":"/","setting":"{setting}"}}"#)
+        format!(
+            r#"{{"ask":"deposit","mount":{{"generation":"{generation}","mountpoint":"/","setting":"{setting}"}}}}"#
+        )
     };
     let messages: Vec<Vec<u8>> = vec![
         b"garbage".into(),
@@ -59,7 +61,7 @@ fn attack(path: &Path, kind: SocketType) {
         b"[]".into(),
         br#"{"ask":"fetch""#.into(),
         br#"{"ask":"conquer"}"#.into(),
-        br#"{"ask":"look","statfs":4294967296}"#.into(),
+        br#"{"ask":"look","wish":{"statfs":4294967296}}"#.into(),
         vec![b'['; 4000],
         vec![b' '; 60_000],
         deposit("", "").into(),
@@ -129,9 +131,8 @@ fn a_deposit_of_something_else_is_refused() {
         answer(socket)
     };
     let fetched: serde_json::Value = serde_json::from_str(&ask(r#"{"ask":"fetch"}"#, &[])).unwrap();
-    let mut deposit = fetched["mount"].clone();
-    assert!(deposit["setting"].as_str().unwrap().len() > 100);
-    deposit["ask"] = "deposit".into();
+    assert!(fetched["mount"]["setting"].as_str().unwrap().len() > 100);
+    let mut deposit = serde_json::json!({"ask": "deposit", "mount": fetched["mount"]});
     let (null, fuse) = (File::open("/dev/null").unwrap(), File::open("/dev/fuse").unwrap());
     for descriptors in
         [&[][..], &[null.as_fd()], &[null.as_fd(), null.as_fd()], &[fuse.as_fd(), null.as_fd()]]
@@ -139,7 +140,7 @@ fn a_deposit_of_something_else_is_refused() {
         let said = ask(&deposit.to_string(), descriptors);
         assert!(said.contains("error"), "{said}");
     }
-    deposit["generation"] = "another".into();
+    deposit["mount"]["generation"] = "another".into();
     assert!(ask(&deposit.to_string(), &[]).contains(r#""gone":true"#));
     assert!(ask(r#"{"ask":"adopt"}"#, &[]).contains("error"));
     pod.wait_until_ready();
