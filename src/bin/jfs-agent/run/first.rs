@@ -1,0 +1,96 @@
+//! The commands that run before the client: `format` or `auth`, in exec form.
+
+use super::output::Output;
+use crate::{
+    clock,
+    failure::{self, During, Failure, Result},
+    layout::Place,
+    log,
+    mask::Mask,
+    packet::wait,
+    processes,
+    signals::Signals,
+};
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::{Pid, Signal, kill_process_group},
+};
+use std::{
+    os::unix::process::CommandExt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// Whether to go on after the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// All succeeded.
+    GoOn,
+    /// The process was told to stop meanwhile.
+    Stop,
+}
+
+/// Runs the commands one after another.
+pub(super) fn run(
+    commands: &[Vec<String>],
+    limit: Duration,
+    place: &Place,
+    mask: &Mask,
+    signals: &Signals,
+) -> Result<Then> {
+    for words in commands {
+        let shown = mask.command(words);
+        log::info(Some(place.name()), &format!("running {shown}"));
+        match run_one(words, limit, place, mask, signals) {
+            Ok(Then::GoOn) => {}
+            Ok(Then::Stop) => return Ok(Then::Stop),
+            Err(failure) => {
+                let message = format!("{shown} failed: {failure}");
+                return Err(Failure::new(message).with_code(failure::FIRST_COMMAND));
+            }
+        }
+    }
+    Ok(Then::GoOn)
+}
+
+fn run_one(words: &[String], limit: Duration, place: &Place, mask: &Mask, signals: &Signals) -> Result<Then> {
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| Failure::usage("--first: an empty command"))?;
+    let end = Instant::now() + limit;
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    let mut output = Output::of(&mut command)?;
+    let child = command.spawn().during(|| format!("start {program}"))?;
+    drop(command);
+    let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let child = child.ok_or_else(|| Failure::new("no process id"))?;
+    let mut printing = true;
+    loop {
+        let mut descriptors = vec![PollFd::new(signals, PollFlags::IN)];
+        if printing {
+            descriptors.push(PollFd::new(&output, PollFlags::IN));
+        }
+        wait(&mut descriptors, Some(end.saturating_duration_since(Instant::now())));
+        signals.clear();
+        printing = output.forward(place.name(), "first", mask);
+        if let Some(ended) = processes::reap().into_iter().find(|ended| ended.pid == child) {
+            // What it started and left behind must not outlive it.
+            _ = kill_process_group(child, Signal::KILL);
+            output.forward(place.name(), "first", mask);
+            return match (ended.status.exit_status(), output.reason()) {
+                (Some(0), _) => Ok(Then::GoOn),
+                (_, Some(line)) => Err(Failure::new(format!("{}: {line}", ended.describe()))),
+                (_, None) => Err(Failure::new(ended.describe())),
+            };
+        }
+        if Signals::stop_requested() {
+            _ = kill_process_group(child, Signal::KILL);
+            return Ok(Then::Stop);
+        }
+        if Instant::now() >= end {
+            _ = kill_process_group(child, Signal::KILL);
+            let last = output.reason().map(|line| format!("; its last words: {line}")).unwrap_or_default();
+            return Err(Failure::new(format!("not done within {} s{last}", clock::seconds(limit))));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The runner's side of keeping: its own copy of the mount, the holder's copy, and who may ask for them.
+
+use crate::{
+    device::Setting,
+    failure::{During, Failure, Result},
+    foreign,
+    layout::Place,
+    log,
+    message::{Answer, Kept, Question, Status},
+    packet::{self, Asked, Nothing, Packet},
+};
+use rustix::{
+    event::{PollFd, PollFlags},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::Mode,
+    net::{SocketFlags, SocketType},
+};
+use std::time::{Duration, Instant};
+
+/// How long the holder may take to answer; mounting included.
+const HOLDER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often the holder is given a fresh copy: a holder that was restarted has it after this time at the latest.
+const DEPOSIT: Duration = Duration::from_secs(5);
+
+/// How soon to try again when it could not be reached.
+const DEPOSIT_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a peer may stay silent after connecting.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Open connections; the oldest makes room for the next.
+const MOST_CONNECTIONS: usize = 16;
+
+/// What became of a deposit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deposited {
+    /// Nothing to do yet, or done, or to be tried again.
+    Fine,
+    /// The holder has another mount by now.
+    Gone,
+}
+
+/// The copy and the socket on which it is asked for.
+pub(super) struct Keeper {
+    place: Place,
+    listener: OwnedFd,
+    connections: Vec<(OwnedFd, Instant)>,
+    /// The mount, once fetched.
+    pub(super) kept: Option<Kept>,
+    deposit_due: Option<Instant>,
+}
+
+impl Keeper {
+    /// Listens; keeps nothing yet.
+    pub(super) fn new(place: &Place) -> Result<Self> {
+        let listener =
+            packet::listen(&place.runner_socket(), Mode::RUSR | Mode::WUSR, SocketType::SEQPACKET)?;
+        Ok(Self { place: place.clone(), listener, connections: Vec::new(), kept: None, deposit_due: None })
+    }
+
+    /// Asks the holder for the mount.
+    pub(super) fn fetch(&mut self) -> Result<()> {
+        let question = Question::Fetch.to_bytes();
+        let packet = match packet::ask(&self.place.holder_socket(), &question, &[], HOLDER_LIMIT) {
+            Asked::Answer(packet) => packet,
+            Asked::Nobody => return Err(Failure::new("the holder is not there")),
+            Asked::NoAnswer(reason) => return Err(Failure::new(format!("the holder: {reason}"))),
+        };
+        let mount = Answer::parse(&packet).during(|| "the holder")?.mount;
+        let mount = mount.ok_or_else(|| Failure::new("the holder gave no mount"))?;
+        self.kept = Some(Kept::from_message(mount, packet.descriptors)?);
+        Ok(())
+    }
+
+    /// Remembers the setting that a client brought, and has the holder remember it.
+    pub(super) fn remember(&mut self, setting: Setting) -> Deposited {
+        if let Some(kept) = &mut self.kept {
+            kept.setting = Some(setting);
+            self.deposit_due = Some(Instant::now());
+        }
+        self.deposit()
+    }
+
+    /// When the holder is to be given the next copy.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.deposit_due
+    }
+
+    /// Gives the holder a copy when it is time.
+    pub(super) fn deposit(&mut self) -> Deposited {
+        let Some(kept) =
+            self.kept.as_ref().filter(|_| self.deposit_due.is_some_and(|due| due <= Instant::now()))
+        else {
+            return Deposited::Fine;
+        };
+        let question = Question::Deposit(kept.to_mount()).to_bytes();
+        let asked = packet::ask(&self.place.holder_socket(), &question, &kept.descriptors(), HOLDER_LIMIT);
+        let answered = match asked {
+            Asked::Answer(packet) => Answer::parse(&packet),
+            Asked::Nobody => Err(Failure::new("not there")),
+            Asked::NoAnswer(reason) => Err(Failure::new(reason)),
+        };
+        match answered {
+            Ok(Answer { gone: true, .. }) => {
+                self.deposit_due = None;
+                self.kept = None;
+                return Deposited::Gone;
+            }
+            Ok(_) => self.deposit_due = Some(Instant::now() + DEPOSIT),
+            Err(_) => self.deposit_due = Some(Instant::now() + DEPOSIT_RETRY),
+        }
+        Deposited::Fine
+    }
+
+    /// Lets the mount go, to fetch another.
+    pub(super) fn forget(&mut self) {
+        self.kept = None;
+        self.deposit_due = None;
+    }
+
+    /// What to poll for.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let connections = self.connections.iter().map(|(socket, _)| socket);
+        std::iter::once(&self.listener).chain(connections).map(|socket| PollFd::new(socket, PollFlags::IN))
+    }
+
+    /// Answers whoever asks.
+    pub(super) fn serve(&mut self, status: &Status) {
+        while let Ok(socket) =
+            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        {
+            let own = rustix::process::geteuid().as_raw();
+            if foreign::peer_uid(&socket).is_some_and(|uid| uid == 0 || uid == own) {
+                if self.connections.len() >= MOST_CONNECTIONS {
+                    self.connections.remove(0);
+                }
+                self.connections.push((socket, Instant::now() + SILENCE_LIMIT));
+            }
+        }
+        let connections = std::mem::take(&mut self.connections);
+        self.connections = connections
+            .into_iter()
+            .filter(|(socket, end)| match packet::receive(socket) {
+                Ok(question) => {
+                    self.answer(socket, &question, status);
+                    false
+                }
+                Err(Nothing::Later) => Instant::now() < *end,
+                Err(Nothing::Closed | Nothing::Refused(_)) => false,
+            })
+            .collect();
+    }
+
+    fn answer(&self, socket: &OwnedFd, packet: &Packet, status: &Status) {
+        let (answer, descriptors): (Answer, Vec<BorrowedFd<'_>>) =
+            match (Question::parse(&packet.bytes), &self.kept) {
+                (Ok(Question::Adopt), Some(kept)) => {
+                    log::info(Some(self.place.name()), "gave the mount back to the holder");
+                    (Answer { mount: Some(kept.to_mount()), ..Answer::default() }, kept.descriptors().into())
+                }
+                (Ok(Question::Adopt), None) => (Answer::refusal("nothing is kept here yet"), Vec::new()),
+                (Ok(Question::Status), kept) => {
+                    let answer = Answer { status: Some(status.clone()), ..Answer::default() };
+                    (answer, kept.iter().map(|kept| kept.root.as_fd()).collect())
+                }
+                (Ok(_), _) => (Answer::refusal("that is a question for the holder"), Vec::new()),
+                (Err(failure), _) => (Answer::refusal(failure.to_string()), Vec::new()),
+            };
+        // A peer that left before its answer will ask again.
+        _ = packet::send(socket, &answer.to_bytes(), &descriptors);
+    }
+}
