@@ -106,7 +106,7 @@ pub fn script(
     let mut mount = vec![Word::literal("exec")];
     mount.extend(match secret.edition {
         Edition::Community => [Word::literal("/bin/mount.juicefs"), Word::variable("metaurl")],
-        Edition::Enterprise => [Word::literal("/sbin/mount.juicefs"), Word::literal(&secret.name)],
+        Edition::Enterprise => [Word::literal("/sbin/mount.juicefs"), Word::literal(secret.name.as_str())],
     });
     mount.push(Word::literal(mount_point));
     mount.extend(options.word.into_iter().flat_map(|word| [Word::literal("-o"), word]));
@@ -122,7 +122,7 @@ pub fn script(
 }
 
 /// The commands that come before the mount, in one line that ends the script when any of them fails.
-fn render(preparation: &[Vec<Word>], mount: &[Word]) -> Result<String, shell::Nul> {
+fn render(preparation: &[Vec<Word<'_>>], mount: &[Word<'_>]) -> Result<String, shell::Nul> {
     let preparation = preparation.iter().map(|words| shell::line(words)).collect::<Result<Vec<_>, _>>()?;
     let mount = shell::line(mount)?;
     if preparation.is_empty() {
@@ -132,40 +132,40 @@ fn render(preparation: &[Vec<Word>], mount: &[Word]) -> Result<String, shell::Nu
 }
 
 /// `--name=value`, the value in the environment if it is confidential.
-fn argument(name: &str, value: &Value) -> Word {
-    let word = Word::literal(format!("--{name}="));
+fn argument<'a>(name: &'a str, value: &'a Value) -> Word<'a> {
+    let word = Word::literal("--").and(name).and("=");
     match value {
-        Value::Plain(text) => word.and(text),
-        Value::Hidden(variable) => word.and_variable(&variable.name),
+        Value::Plain(text) => word.and(text.as_str()),
+        Value::Hidden(variable) => word.and_variable(variable.name.as_str()),
     }
 }
 
 /// The arguments among `names` that the user secret has, in the order of `names`.
-fn arguments<'a>(secret: &'a UserSecret, names: &'a [&str]) -> impl Iterator<Item = Word> + 'a {
+fn arguments<'a>(secret: &'a UserSecret, names: &'a [&str]) -> impl Iterator<Item = Word<'a>> + 'a {
     names.iter().filter_map(|name| secret.arguments.get(name).map(|value| argument(name, value)))
 }
 
 /// `--name="${variable}"` for those credentials that exist.
-fn credentials<'a>(secret: &'a UserSecret, names: &'a [(&str, &str)]) -> impl Iterator<Item = Word> + 'a {
+fn credentials<'a>(secret: &'a UserSecret, names: &'a [(&str, &str)]) -> impl Iterator<Item = Word<'a>> + 'a {
     let exists = |(_, variable): &&(&str, &str)| secret.has_credential(variable);
     names
         .iter()
         .filter(exists)
-        .map(|(name, variable)| Word::literal(format!("--{name}=")).and_variable(*variable))
+        .map(|(name, variable)| Word::literal("--").and(*name).and("=").and_variable(*variable))
 }
 
-fn format_options(secret: &UserSecret) -> impl Iterator<Item = Word> + '_ {
+fn format_options(secret: &UserSecret) -> impl Iterator<Item = Word<'_>> + '_ {
     secret.format_options.iter().map(|FormatOption { name, value }| match value {
         Some(value) => argument(name, value),
-        None => Word::literal(format!("--{name}")),
+        None => Word::literal("--").and(name.as_str()),
     })
 }
 
 /// Puts the ready-made configuration where the client looks for it.
-fn copy_initconfig(secret: &UserSecret) -> Vec<Word> {
+fn copy_initconfig(secret: &UserSecret) -> Vec<Word<'_>> {
     vec![
         Word::literal("cp"),
-        Word::literal(format!("{INITCONFIG_DIRECTORY}/")).and(&secret.name).and(".conf"),
+        Word::literal(format!("{INITCONFIG_DIRECTORY}/")).and(secret.name.as_str()).and(".conf"),
         Word::literal(CONFIG_DIRECTORY),
     ]
 }

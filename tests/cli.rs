@@ -1,4 +1,5 @@
 //! The real binary on small inputs.
+#![cfg(feature = "engine")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::{

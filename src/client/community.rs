@@ -8,7 +8,7 @@ use super::{
 use crate::volume::secret::FORMAT_ARGUMENTS;
 
 /// What comes before the mount: a `format`, which makes the file system or updates its settings.
-pub(super) fn preparation(request: &Request<'_>) -> Vec<Vec<Word>> {
+pub(super) fn preparation<'a>(request: &Request<'a>) -> Vec<Vec<Word<'a>>> {
     let secret = request.secret;
     if request.uses_initconfig() {
         return vec![copy_initconfig(secret)];
@@ -21,7 +21,7 @@ pub(super) fn preparation(request: &Request<'_>) -> Vec<Vec<Word>> {
     words.extend(arguments(secret, &FORMAT_ARGUMENTS));
     words.extend(credentials(secret, &[("secret-key", "secretkey")]));
     words.push(Word::variable("metaurl"));
-    words.push(Word::literal(&secret.name));
+    words.push(Word::literal(secret.name.as_str()));
     words.extend(format_options(secret));
     if secret.rsa_key {
         words.push(Word::literal(format!("--encrypt-rsa-key={RSA_KEY_DIRECTORY}/{RSA_KEY_FILE}")));

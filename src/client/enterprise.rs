@@ -19,7 +19,7 @@ const CREDENTIALS: [(&str, &str); 4] = [
 const ACL_DIRECTORY: &str = "/root/.acl";
 
 /// What comes before the mount: a configuration, by copy or by `auth`, and links to the ACL files.
-pub(super) fn preparation(request: &Request<'_>) -> Result<Vec<Vec<Word>>, Refusal> {
+pub(super) fn preparation<'a>(request: &Request<'a>) -> Result<Vec<Vec<Word<'a>>>, Refusal> {
     let mut commands = Vec::new();
     if request.uses_initconfig() {
         commands.push(copy_initconfig(request.secret));
@@ -32,7 +32,7 @@ pub(super) fn preparation(request: &Request<'_>) -> Result<Vec<Vec<Word>>, Refus
     Ok(commands)
 }
 
-fn auth(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
+fn auth<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
     let secret = request.secret;
     let mut words = ["/usr/bin/juicefs", "auth", &secret.name].map(Word::literal).to_vec();
     words.extend(arguments(secret, &AUTH_ARGUMENTS));
@@ -53,7 +53,7 @@ fn auth(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
     Ok(words)
 }
 
-fn link(directory: &str, file: &str) -> Vec<Word> {
+fn link<'a>(directory: &'a str, file: &'a str) -> Vec<Word<'a>> {
     let source = Word::literal(directory.trim_end_matches('/')).and(format!("/{file}"));
     vec![Word::literal("ln"), Word::literal("-sf"), source, Word::literal(format!("/etc/{file}"))]
 }

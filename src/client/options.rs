@@ -1,6 +1,12 @@
 //! The word after `-o`.
 
-use super::{POD_UID, RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request, shell::Word, unusable};
+use std::borrow::Cow;
+
+use super::{
+    POD_UID, RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request,
+    shell::{Nul, Word},
+    unusable,
+};
 use crate::{
     outcome::{Code, Refusal},
     volume::settings::Directory,
@@ -31,14 +37,14 @@ pub fn user_metrics(options: &[String]) -> UserMetrics {
 }
 
 /// The mount options of one client.
-pub(super) struct Options {
+pub(super) struct Options<'a> {
     /// `None` if there are none.
-    pub(super) word: Option<Word>,
+    pub(super) word: Option<Word<'a>>,
     /// The port to be declared.
     pub(super) metrics_port: Option<u16>,
 }
 
-pub(super) fn community(request: &Request<'_>) -> Result<Options, Refusal> {
+pub(super) fn community<'a>(request: &Request<'a>) -> Result<Options<'a>, Refusal> {
     let mut options = of_user(request)?;
     options.extend(subdir(&request.settings.directory)?);
     let on_host = request.settings.host_network;
@@ -53,7 +59,7 @@ pub(super) fn community(request: &Request<'_>) -> Result<Options, Refusal> {
     Ok(Options { word: join(options), metrics_port: metrics_port.filter(|_| !on_host) })
 }
 
-pub(super) fn enterprise(request: &Request<'_>) -> Result<Options, Refusal> {
+pub(super) fn enterprise<'a>(request: &Request<'a>) -> Result<Options<'a>, Refusal> {
     let mut options = vec![Word::literal("foreground"), Word::literal("no-update")];
     if request.secret.rsa_key {
         options.push(Word::literal(format!("rsa-key={RSA_KEY_DIRECTORY}/{RSA_KEY_FILE}")));
@@ -63,7 +69,7 @@ pub(super) fn enterprise(request: &Request<'_>) -> Result<Options, Refusal> {
     Ok(Options { word: join(options), metrics_port: None })
 }
 
-fn of_user(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
+fn of_user<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
     let settings = request.settings;
     let given = settings.options.iter().map(String::as_str).filter(|option| !option.is_empty());
     let read_only = settings.read_only && !given.clone().any(|option| matches!(option, "ro" | "read-only"));
@@ -76,25 +82,26 @@ fn of_user(request: &Request<'_>) -> Result<Vec<Word>, Refusal> {
         .collect()
 }
 
-fn subdir(directory: &Directory) -> Result<Option<Word>, Refusal> {
+fn subdir(directory: &Directory) -> Result<Option<Word<'_>>, Refusal> {
     let path = directory.path.as_str();
     let place = || "the volume's directory (mount option \"subdir\")".to_owned();
     let Some(volume) = &directory.ephemeral else {
         return match path {
             "" => Ok(None),
-            path => Ok(Some(checked(&format!("subdir={path}"), place)?)),
+            path => Ok(Some(checked(format!("subdir={path}"), place)?)),
         };
     };
     let parent = match path {
         "" => String::new(),
         path => format!("{}/", path.trim_end_matches('/')),
     };
-    let word = checked(&format!("subdir={parent}ephemeral-"), place)?;
-    Ok(Some(word.and_kubelet(POD_UID).and_word(checked(&format!("-{volume}"), place)?)))
+    let word = checked(format!("subdir={parent}ephemeral-"), place)?;
+    Ok(Some(word.and_kubelet(POD_UID).and_word(checked(format!("-{volume}"), place)?)))
 }
 
 /// The client splits its options at every comma and knows no escape for one.
-fn checked(option: &str, place: impl Fn() -> String) -> Result<Word, Refusal> {
+fn checked<'a>(option: impl Into<Cow<'a, str>>, place: impl Fn() -> String) -> Result<Word<'a>, Refusal> {
+    let option = option.into();
     if option.contains(',') {
         return Err(Refusal::new(
             Code::SettingInvalid,
@@ -103,11 +110,12 @@ fn checked(option: &str, place: impl Fn() -> String) -> Result<Word, Refusal> {
             "give one option per list item, and no value with a comma",
         ));
     }
-    let word = Word::literal(option);
-    word.render().map_err(|nul| unusable(place(), nul))?;
-    Ok(word)
+    if option.contains('\0') {
+        return Err(unusable(place(), Nul));
+    }
+    Ok(Word::literal(option))
 }
 
-fn join(options: Vec<Word>) -> Option<Word> {
+fn join(options: Vec<Word<'_>>) -> Option<Word<'_>> {
     options.into_iter().reduce(|joined, option| joined.and(",").and_word(option))
 }

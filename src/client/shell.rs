@@ -4,6 +4,8 @@
 //! container's `command`; then `sh` (dash or bash) reads what is left. After both, every argument is exactly the
 //! text it was made from.
 
+use std::borrow::Cow;
+
 /// A NUL byte: no argument of a process can hold one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("contains a NUL byte, which no command line can carry")]
@@ -11,40 +13,40 @@ pub struct Nul;
 
 /// One argument of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Word(Vec<Part>);
+pub struct Word<'a>(Vec<Part<'a>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Part<'a> {
     /// Arrives as it is.
-    Literal(String),
+    Literal(Cow<'a, str>),
     /// The value of an environment variable, put in by the shell.
-    Variable(String),
+    Variable(Cow<'a, str>),
     /// The value of an environment variable, put in by the kubelet before the shell runs. Only for values that
     /// hold no single quote.
     Kubelet(&'static str),
 }
 
-impl Word {
+impl<'a> Word<'a> {
     /// A word of literal text.
-    pub fn literal(text: impl Into<String>) -> Self {
+    pub fn literal(text: impl Into<Cow<'a, str>>) -> Self {
         Self(vec![Part::Literal(text.into())])
     }
 
     /// A word that is the value of an environment variable; the name must be one a POSIX shell knows.
-    pub fn variable(name: impl Into<String>) -> Self {
+    pub fn variable(name: impl Into<Cow<'a, str>>) -> Self {
         Self(vec![Part::Variable(name.into())])
     }
 
     /// Appends literal text.
     #[must_use]
-    pub fn and(mut self, text: impl Into<String>) -> Self {
+    pub fn and(mut self, text: impl Into<Cow<'a, str>>) -> Self {
         self.0.push(Part::Literal(text.into()));
         self
     }
 
     /// Appends the value of an environment variable.
     #[must_use]
-    pub fn and_variable(mut self, name: impl Into<String>) -> Self {
+    pub fn and_variable(mut self, name: impl Into<Cow<'a, str>>) -> Self {
         self.0.push(Part::Variable(name.into()));
         self
     }
@@ -65,28 +67,44 @@ impl Word {
 
     /// The word as text of a container's `command`.
     pub fn render(&self) -> Result<String, Nul> {
-        let parts = self.0.iter().map(Part::render).collect::<Result<Vec<_>, _>>()?;
-        let text = parts.concat();
-        Ok(if text.is_empty() { "''".into() } else { text })
+        let mut text = String::new();
+        self.write(&mut text)?;
+        Ok(text)
+    }
+
+    fn write(&self, text: &mut String) -> Result<(), Nul> {
+        let start = text.len();
+        self.0.iter().try_for_each(|part| part.write(text))?;
+        if text.len() == start {
+            text.push_str("''");
+        }
+        Ok(())
     }
 }
 
-impl Part {
-    fn render(&self) -> Result<String, Nul> {
+impl Part<'_> {
+    fn write(&self, text: &mut String) -> Result<(), Nul> {
         match self {
-            Self::Literal(text) if text.is_empty() => Ok(String::new()),
+            Self::Literal(literal) if literal.bytes().all(is_safe) => text.push_str(literal),
             // The quotes around a text with `$` keep its escapes from meeting those of its neighbours.
-            Self::Literal(text) => Ok(shield_from_kubelet(&quote(text)?)),
-            Self::Variable(name) => Ok(format!("\"${{{name}}}\"")),
-            Self::Kubelet(name) => Ok(format!("'$({name})'")),
+            Self::Literal(literal) => text.push_str(&shield_from_kubelet(&quote(literal)?)),
+            Self::Variable(name) => text.extend(["\"${", name, "}\""]),
+            Self::Kubelet(name) => text.extend(["'$(", name, ")'"]),
         }
+        Ok(())
     }
 }
 
 /// A command line: words joined by spaces.
-pub fn line(words: &[Word]) -> Result<String, Nul> {
-    let words = words.iter().map(Word::render).collect::<Result<Vec<_>, _>>()?;
-    Ok(words.join(" "))
+pub fn line(words: &[Word<'_>]) -> Result<String, Nul> {
+    let mut text = String::with_capacity(words.len() * 32);
+    for word in words {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        word.write(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// Quotes text as one word of a POSIX shell. Safe words stay bare.

@@ -85,6 +85,10 @@ fn pointer(parts: &[&str]) -> String {
     let mut pointer = String::with_capacity(parts.iter().map(|part| part.len() + 3).sum());
     for part in parts {
         pointer.push('/');
+        if !part.contains(['~', '/']) {
+            pointer.push_str(part);
+            continue;
+        }
         for letter in part.chars() {
             match letter {
                 '~' => pointer.push_str("~0"),
