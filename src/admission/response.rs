@@ -85,7 +85,7 @@ struct AuditAnnotations {
 pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result<Vec<u8>, serde_json::Error> {
     let kind = verdict.code.kind();
     let patch = if kind.allowed() && !verdict.patch.is_empty() {
-        Some(STANDARD.encode(serde_json::to_vec(&verdict.patch)?))
+        Some(STANDARD.encode(verdict.patch.to_json()))
     } else {
         None
     };

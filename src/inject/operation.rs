@@ -1,32 +1,27 @@
-//! JSON Patch operations (RFC 6902) whose values are JSON text from the start.
+//! JSON Patch operations (RFC 6902), written as JSON text from the start.
 //!
 //! Most patches are only ever sent, so nothing is built to be taken apart again; who applies one has it parsed.
 
 use json_patch::PatchError;
 use serde::Serialize;
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::Value;
 
 /// Operations in the order they are to be applied, paths from the pod's root.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(transparent)]
-pub struct Patch(Vec<Operation>);
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-enum Operation {
-    Add { path: String, value: Box<RawValue> },
-    Remove { path: String },
-    Replace { path: String, value: Box<RawValue> },
-    Move { from: String, path: String },
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    /// The operations as they stand between the brackets of the array.
+    text: Vec<u8>,
 }
 
 impl Patch {
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
+    }
+
+    /// The JSON document.
+    pub fn to_json(&self) -> Vec<u8> {
+        [b"[", &self.text[..], b"]"].concat()
     }
 
     /// The operations as the library has them; in objects that are added the name comes first, as people write it.
@@ -34,7 +29,7 @@ impl Patch {
     /// # Errors
     /// A fault of ours: an operation that is none.
     pub fn operations(&self) -> Result<json_patch::Patch, serde_json::Error> {
-        let mut operations = serde_json::to_value(self)?;
+        let mut operations: Value = serde_json::from_slice(&self.to_json())?;
         for operation in operations.as_array_mut().into_iter().flatten() {
             if let Some(value) = operation.get_mut("value") {
                 put_name_first(value);
@@ -50,22 +45,64 @@ impl Patch {
 
     /// Adds or replaces a value.
     pub(crate) fn add<T: Serialize + ?Sized>(&mut self, path: &[&str], value: &T) {
-        self.0.push(Operation::Add { path: pointer(path), value: text(value) });
+        self.begin("add", path);
+        self.field("value");
+        self.value(value);
+        self.end();
     }
 
     /// Replaces a value that is there.
     pub(crate) fn replace<T: Serialize + ?Sized>(&mut self, path: &[&str], value: &T) {
-        self.0.push(Operation::Replace { path: pointer(path), value: text(value) });
+        self.begin("replace", path);
+        self.field("value");
+        self.value(value);
+        self.end();
     }
 
     /// Removes a value.
     pub(crate) fn remove(&mut self, path: &[&str]) {
-        self.0.push(Operation::Remove { path: pointer(path) });
+        self.begin("remove", path);
+        self.end();
     }
 
     /// Moves a value.
     pub(crate) fn relocate(&mut self, from: &[&str], path: &[&str]) {
-        self.0.push(Operation::Move { from: pointer(from), path: pointer(path) });
+        self.begin("move", path);
+        self.field("from");
+        self.pointer(from);
+        self.end();
+    }
+
+    fn begin(&mut self, operation: &str, path: &[&str]) {
+        if !self.text.is_empty() {
+            self.text.push(b',');
+        }
+        self.text.extend_from_slice(b"{\"op\":\"");
+        self.text.extend_from_slice(operation.as_bytes());
+        self.text.push(b'"');
+        self.field("path");
+        self.pointer(path);
+    }
+
+    fn end(&mut self) {
+        self.text.push(b'}');
+    }
+
+    fn field(&mut self, name: &str) {
+        self.text.extend_from_slice(b",\"");
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b"\":");
+    }
+
+    fn pointer(&mut self, parts: &[&str]) {
+        let pointer = pointer(parts);
+        self.value(&pointer);
+    }
+
+    /// API objects and the strings, numbers and maps of this engine have nothing that could fail; if something did,
+    /// the operation would not parse, and nobody would be served half a value.
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        let _ = serde_json::to_writer(&mut self.text, value);
     }
 }
 
@@ -100,11 +137,6 @@ fn pointer(parts: &[&str]) -> String {
     pointer
 }
 
-/// The JSON of a value; API objects and the strings, numbers and maps of this engine have nothing that could fail.
-pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
-    to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
-}
-
 fn put_name_first(value: &mut Value) {
     match value {
         Value::Array(elements) => elements.iter_mut().for_each(put_name_first),
@@ -136,7 +168,7 @@ mod tests {
             {"op": "remove", "path": "/c/0"},
             {"op": "replace", "path": "/d", "value": [1]},
         ]);
-        assert_eq!(serde_json::to_value(&patch).unwrap(), wanted);
+        assert_eq!(serde_json::from_slice::<Value>(&patch.to_json()).unwrap(), wanted);
         assert_eq!(serde_json::to_value(patch.operations().unwrap()).unwrap(), wanted);
     }
 

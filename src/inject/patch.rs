@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as api;
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     inject::{
         classic::Sidecar,
-        operation::{Patch, text},
+        operation::Patch,
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
         status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume},
@@ -88,8 +88,7 @@ impl Writer<'_> {
         } else {
             self.operations.remove(&["spec", "volumes", &from, source]);
         }
-        let (shared, value) = shared_source(self.plan.profile.shared, client);
-        self.operations.add(&["spec", "volumes", &from, shared], &value);
+        let shared = self.share_source(&from, client);
         self.status.volumes.push(StatusVolume {
             container: client.container.clone(),
             volume: volume.name.clone(),
@@ -101,6 +100,29 @@ impl Writer<'_> {
             persistent_volume: client.resolved.volume_name.clone(),
             directory: client.settings.directory.to_string(),
         });
+    }
+
+    /// Adds the source that takes the claim's place in the pod's volume; returns the source's field.
+    fn share_source(&mut self, index: &str, client: &Client) -> &'static str {
+        let path = |field| ["spec", "volumes", index, field];
+        match (self.plan.profile.shared, &client.host_directory) {
+            (Shared::HostPath, Some(directory)) => {
+                let source = api::HostPathVolumeSource {
+                    path: format!("{directory}/mnt"),
+                    type_: Some("DirectoryOrCreate".to_owned()),
+                };
+                self.operations.add(&path("hostPath"), &source);
+                "hostPath"
+            }
+            (Shared::Platform, _) => {
+                self.operations.add(&path("csi"), &platform_source(client));
+                "csi"
+            }
+            _ => {
+                self.operations.add(&path("emptyDir"), &api::EmptyDirVolumeSource::default());
+                "emptyDir"
+            }
+        }
     }
 
     fn application_mounts(&mut self) {
@@ -249,29 +271,14 @@ fn vci_mounts(clients: &[Client], old: Option<&str>) -> String {
     Value::Array(ours.chain(old).collect()).to_string()
 }
 
-/// The source that takes the claim's place in the pod's volume.
-fn shared_source(shared: Shared, client: &Client) -> (&'static str, Box<RawValue>) {
-    match (shared, &client.host_directory) {
-        (Shared::HostPath, Some(directory)) => {
-            let source = api::HostPathVolumeSource {
-                path: format!("{directory}/mnt"),
-                type_: Some("DirectoryOrCreate".to_owned()),
-            };
-            ("hostPath", text(&source))
-        }
-        (Shared::Platform, _) => {
-            let source = api::CSIVolumeSource {
-                driver: "juicefs.csi.everest.io".to_owned(),
-                fs_type: Some("gpath".to_owned()),
-                volume_attributes: Some(
-                    [("mountpoint".to_owned(), client.mount_point.trim_start_matches("/jfs/").to_owned())]
-                        .into(),
-                ),
-                ..api::CSIVolumeSource::default()
-            };
-            ("csi", text(&source))
-        }
-        _ => ("emptyDir", text(&api::EmptyDirVolumeSource::default())),
+/// What the platform's own driver is asked for.
+fn platform_source(client: &Client) -> api::CSIVolumeSource {
+    let mount_point = client.mount_point.trim_start_matches("/jfs/").to_owned();
+    api::CSIVolumeSource {
+        driver: "juicefs.csi.everest.io".to_owned(),
+        fs_type: Some("gpath".to_owned()),
+        volume_attributes: Some([("mountpoint".to_owned(), mount_point)].into()),
+        ..api::CSIVolumeSource::default()
     }
 }
 

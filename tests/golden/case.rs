@@ -184,8 +184,9 @@ impl Case {
         if decision.code == Code::AlreadyInjected && decision.patch.is_empty() {
             return Ok(());
         }
-        let patch = json!(decision.patch);
-        Err(format!("injecting again: {} {} {patch:#}", decision.code, decision.message))
+        let patch = decision.patch.to_json();
+        let patch = String::from_utf8_lossy(&patch);
+        Err(format!("injecting again: {} {} {patch}", decision.code, decision.message))
     }
 
     /// The webhook's answer, which `juicefs-sidecar review` has to give too, to the byte.
