@@ -16,7 +16,7 @@ use juicefs_sidecar::{
     pod::Pod,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     answer::{describe, patch_of, review_of},
