@@ -61,7 +61,7 @@ files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
 .PHONY: static
 static: ## Builds both binaries as the image has them, static and stripped, into target/static/.
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(target) --bin juicefs-sidecar
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile agent --target $(target) \
+	RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --locked --profile agent --target $(target) \
 		--no-default-features --bin jfs-agent
 	mkdir -p target/static
 	cp target/$(target)/release/juicefs-sidecar target/$(target)/agent/jfs-agent target/static/
