@@ -102,7 +102,7 @@ pub struct Metadata<'a> {
     pub owner_references: Option<Vec<OwnerReference<'a>>>,
 }
 
-/// Pod labels with a meaning here (contract 1.5).
+/// Pod labels with a meaning here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Labels<'a> {

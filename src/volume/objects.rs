@@ -113,7 +113,7 @@ pub struct CsiSource {
     /// The volume's id.
     #[serde(deserialize_with = "or_default")]
     pub volume_handle: String,
-    /// Settings (contract 3.3).
+    /// Settings of the client.
     #[serde(deserialize_with = "or_default")]
     pub volume_attributes: Map,
     /// The user secret.
