@@ -19,7 +19,11 @@ mod undo;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use self::{names::Names, plan::Plan, status::Status};
+use self::{
+    names::Names,
+    plan::Plan,
+    status::{Status, pod_of},
+};
 pub use self::{
     operation::{ApplyError, Patch},
     status::{DEFAULT_CONTAINER, DONE, STATUS},
@@ -154,7 +158,8 @@ impl Engine<'_> {
         plan.drop_annotations_of(object);
         let sidecars =
             classic::sidecars(&plan, &mut names, self.process.immutable, pod.spec.security_context);
-        let patch = patch::operations(&plan, pod, sidecars, identity, &self.config.revision);
+        let patch =
+            patch::operations(&plan, pod, sidecars, identity, subject.namespace, &self.config.revision);
         warnings.append(&mut plan.warnings);
         Ok(Decision {
             code: Code::Injected,
@@ -173,7 +178,10 @@ impl Engine<'_> {
         undo::undo(&actual, &status).apply(&mut restored).map_err(|error| misfit(&error))?;
         let view = Pod::deserialize(&restored).map_err(|error| misfit(&error))?;
         let object = || restored.clone();
-        let decision = self.planned(subject, &view, &object, status.identity.as_deref())?;
+        // NB: `kubectl debug --copy-to`, or an exported pod, brings the status of another pod with it.
+        let copied = status.pod.as_ref().is_some_and(|pod| *pod != pod_of(subject.namespace, &view.metadata));
+        let identity = if copied { subject.identity } else { status.identity.as_deref() };
+        let decision = self.planned(subject, &view, &object, identity)?;
         let mut desired = restored.clone();
         decision.patch.apply(&mut desired).map_err(|error| internal("patch", &error))?;
         let Some(wanted) = desired["metadata"]["annotations"][STATUS].as_str() else {

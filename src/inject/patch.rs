@@ -15,7 +15,7 @@ use crate::{
         operation::Patch,
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
-        status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume},
+        status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume, pod_of},
     },
     pod::{Container, Pod, VolumeMount},
     volume::resolve::PodVolume,
@@ -27,6 +27,7 @@ pub(crate) fn operations(
     pod: &Pod<'_>,
     sidecars: Vec<Sidecar>,
     identity: Option<&str>,
+    namespace: &str,
     revision: &str,
 ) -> Patch {
     let mut writer = Writer {
@@ -37,6 +38,7 @@ pub(crate) fn operations(
             profile: plan.profile.name.to_owned(),
             native: plan.native,
             identity: identity.map(str::to_owned),
+            pod: identity.map(|_| pod_of(namespace, &pod.metadata)),
             config: revision.to_owned(),
             ..Status::new("classic")
         },

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pod::Metadata;
+
 /// The annotation's key.
 pub const STATUS: &str = "sidecar.juicefs.com/status";
 /// The label that marks an injected pod for the dashboard and for selectors. Never trusted on its own.
@@ -27,6 +29,9 @@ pub(crate) struct Status {
     /// What tells this pod's directories on the node from those of others; absent for templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<String>,
+    /// The pod the identity was given to, see [`pod_of`]: a copy of it must not share its directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<String>,
     /// Revision of the ConfigMap, empty without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) config: String,
@@ -151,6 +156,16 @@ impl Status {
     /// The names of the containers that were added.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
         self.volumes.iter().map(|volume| volume.container.as_str())
+    }
+}
+
+/// What tells a pod from its copies, as far as admission knows: `namespace/name`, or `namespace/prefix*` while the
+/// API server has not made up the name yet.
+pub(crate) fn pod_of(namespace: &str, metadata: &Metadata<'_>) -> String {
+    let (name, prefix) = (metadata.name.as_deref(), metadata.generate_name.as_deref());
+    match (name.filter(|name| !name.is_empty()), prefix) {
+        (None, Some(prefix)) => format!("{namespace}/{prefix}*"),
+        (name, _) => format!("{namespace}/{}", name.unwrap_or_default()),
     }
 }
 

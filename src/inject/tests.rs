@@ -329,6 +329,24 @@ fn what_others_damaged_is_put_right() {
 }
 
 #[test]
+fn a_copy_gets_directories_of_its_own() {
+    let original = defaulted(Case::default().inject(&pod("logs")));
+    let mut copy = original.clone();
+    copy["metadata"]["name"] = "p-debug".into();
+    let case = Case { identity: Some("0b5f5c0e"), ..Case::default() };
+    let decision = case.decide(&copy);
+    assert_eq!(decision.code, Code::Repaired);
+    let repaired = patched(&copy, &decision);
+    let text = repaired.to_string();
+    assert!(text.contains("/var/lib/juicefs/volume/0b5f5c0e-d/mnt"), "{text}");
+    assert!(!text.contains("15a9c4cc-ad55-412b-b2d1-a430f77e12f2"), "{text}");
+    assert_eq!(case.decide(&repaired).code, Code::AlreadyInjected);
+    // Those of one ReplicaSet are made from a template that carries no status; one that does is a copy too.
+    copy["metadata"] = json!({"generateName": "web-", "annotations": original["metadata"]["annotations"]});
+    assert_eq!(case.decide(&copy).code, Code::Repaired);
+}
+
+#[test]
 fn what_others_added_stays() {
     let mut pod = defaulted(Case::default().inject(&pod("logs")));
     let client = &mut pod["spec"]["initContainers"][0];

@@ -1,7 +1,7 @@
 //! What an admission costs, from the bytes of the question to the bytes of the answer: ours against the generic way.
 //!
-//! The generic way is that of most webhooks: parse into a typed Pod, change it, serialise it before and after, and
-//! answer with the difference. Both ways make the same decision with the same engine (finding volumes, merging
+//! The generic way is that of most webhooks: parse the object into a typed Pod, change it, serialise it again, and
+//! answer with the difference between that and the object as it came. Both ways make the same decision with the same engine (finding volumes, merging
 //! settings, writing commands); beyond that the generic one is given its changes for free, prepared beforehand.
 //! `decide` is the engine's share of both.
 //!
@@ -32,7 +32,7 @@ use juicefs_sidecar::{
 };
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// How long one path is measured on one review, in batches that alternate with the other path's.
 const MEASURED: Duration = Duration::from_millis(400);
@@ -49,7 +49,7 @@ struct Review {
 #[derive(Deserialize)]
 struct Request {
     uid: String,
-    object: Pod,
+    object: Box<RawValue>,
 }
 
 #[derive(Serialize)]
@@ -163,11 +163,12 @@ impl Case {
 
     fn generic(&self) -> Vec<u8> {
         let Review { request } = serde_json::from_slice(&self.body).expect("a review");
-        let mut pod = request.object;
+        let mut pod: Pod = serde_json::from_str(request.object.get()).expect("a pod");
         let patch = self.changes.as_ref().map(|changes| {
-            let before = serde_json::to_value(&pod).expect("a pod");
             changes.apply(&mut pod);
-            let after = serde_json::to_value(&pod).expect("a pod");
+            let changed = serde_json::to_vec(&pod).expect("a pod");
+            let before: Value = serde_json::from_str(request.object.get()).expect("an object");
+            let after: Value = serde_json::from_slice(&changed).expect("an object");
             let patch = json_patch::diff(&before, &after);
             STANDARD.encode(serde_json::to_vec(&patch).expect("a patch"))
         });
