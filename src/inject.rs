@@ -82,7 +82,7 @@ pub struct Decision {
     pub warnings: Vec<String>,
     /// Operations on the pod, paths from its root; empty when nothing changes.
     pub patch: Patch,
-    /// One entry per JuiceFS claim, for `explain`.
+    /// One entry per JuiceFS claim, if the engine is to explain itself.
     pub volumes: Vec<VolumeReport>,
 }
 
@@ -157,7 +157,7 @@ impl Engine<'_> {
         let mut plan = Plan::make(self, subject, pod, identity, resolution.volumes, &mut names)?;
         plan.drop_annotations_of(object);
         let sidecars =
-            classic::sidecars(&plan, &mut names, self.process.immutable, pod.spec.security_context);
+            classic::sidecars(&mut plan, &mut names, self.process.immutable, pod.spec.security_context);
         let patch =
             patch::operations(&plan, pod, sidecars, identity, subject.namespace, &self.config.revision);
         warnings.append(&mut plan.warnings);
@@ -166,7 +166,7 @@ impl Engine<'_> {
             message: plan.describe(),
             warnings,
             patch,
-            volumes: plan.report(),
+            volumes: if self.explain { plan.report() } else { Vec::new() },
         })
     }
 

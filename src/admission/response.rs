@@ -15,6 +15,9 @@ const WARNINGS_LENGTH: usize = 4096;
 /// Characters of a refusal's message; a Status has no limit, but terminals and events do.
 const MESSAGE_LENGTH: usize = 8192;
 
+/// Bytes of a review beside its patch, commonly.
+const ENVELOPE: usize = 1024;
+
 /// What an endpoint makes of a request, before it is put into words.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -104,7 +107,9 @@ pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result
         warnings: bounded(&verdict.warnings),
         audit_annotations: AuditAnnotations { decision: verdict.code.as_str() },
     };
-    serde_json::to_vec(&Review { kind: "AdmissionReview", api_version, response })
+    let mut text = Vec::with_capacity(response.patch.as_ref().map_or(0, String::len) + ENVELOPE);
+    serde_json::to_writer(&mut text, &Review { kind: "AdmissionReview", api_version, response })?;
+    Ok(text)
 }
 
 /// Warnings as the API server passes them on; what has no room is counted, not lost in silence.

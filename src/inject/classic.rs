@@ -28,18 +28,24 @@ pub(crate) struct Sidecar {
     pub(crate) volumes: Vec<api::Volume>,
 }
 
-/// The sidecars of a plan, in its order.
+/// The sidecars of a plan, in its order; takes commands and resources out of it.
 pub(crate) fn sidecars(
-    plan: &Plan,
+    plan: &mut Plan,
     names: &mut Names,
     immutable: bool,
     pod_security: Option<PodSecurity>,
 ) -> Vec<Sidecar> {
     let mut updatedb: Option<String> = None;
     let host = plan.profile.host_directories && !immutable;
+    let moved = plan.clients.iter_mut().map(|client| {
+        (std::mem::take(&mut client.script.command), std::mem::take(&mut client.settings.resources))
+    });
+    let moved: Vec<_> = moved.collect();
+    let plan = &*plan;
     plan.clients
         .iter()
-        .map(|client| {
+        .zip(moved)
+        .map(|(client, (command, resources))| {
             let mut mounts = Attachments {
                 plan,
                 client,
@@ -61,6 +67,8 @@ pub(crate) fn sidecars(
             }
             let Attachments { volumes, volume_mounts, devices, .. } = mounts;
             let mut container = container(plan, client, pod_security);
+            container.command = Some(command);
+            container.resources = Some(resources);
             container.volume_mounts = Some(volume_mounts);
             container.volume_devices = (!devices.is_empty()).then_some(devices);
             Sidecar { container, volumes }
@@ -76,7 +84,6 @@ fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) ->
         name: client.container.clone(),
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone().filter(|_| plan.profile.pull_policy),
-        command: Some(client.script.command.clone()),
         env: Some(environment(plan, client)),
         ports: client.script.metrics_port.map(|port| {
             vec![api::ContainerPort {
@@ -85,7 +92,6 @@ fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) ->
                 ..api::ContainerPort::default()
             }]
         }),
-        resources: Some(settings.resources.clone()),
         security_context: Some(security_context(plan.profile.privilege, pod_security)),
         restart_policy: native.then(|| "Always".to_owned()),
         // The mount of a platform's own driver does not show in the client's container.

@@ -14,6 +14,11 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// An empty patch with room for so many bytes of text.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes) }
+    }
+
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()

@@ -21,6 +21,9 @@ use crate::{
     volume::resolve::PodVolume,
 };
 
+/// About as many bytes of text as one client takes.
+const CLIENT_TEXT: usize = 2048;
+
 /// The patch of a plan.
 pub(crate) fn operations(
     plan: &Plan,
@@ -33,7 +36,7 @@ pub(crate) fn operations(
     let mut writer = Writer {
         plan,
         pod,
-        operations: Patch::default(),
+        operations: Patch::with_capacity(CLIENT_TEXT * (plan.clients.len() + 1)),
         status: Status {
             profile: plan.profile.name.to_owned(),
             native: plan.native,

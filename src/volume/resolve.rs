@@ -16,6 +16,8 @@ use crate::{
     pod::{ClaimTemplate, Pod, Text, Volume},
 };
 
+/// How annotations begin that say something to us.
+const OURS: &str = "juicefs";
 /// The annotation by which Kubernetes says who provisions a claim.
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 
@@ -67,7 +69,7 @@ pub struct ClaimIdentity {
     pub uid: String,
     /// Labels, for `pvcSelector`.
     pub labels: Map,
-    /// Annotations, of which tenants may set some.
+    /// Its annotations that concern us, of which tenants may set some.
     pub annotations: Map,
     /// The class, empty if none.
     pub class: String,
@@ -384,7 +386,13 @@ fn identity(claim: &Claim) -> ClaimIdentity {
         name: claim.metadata.name.clone(),
         uid: claim.metadata.uid.clone(),
         labels: claim.metadata.labels.clone(),
-        annotations: claim.metadata.annotations.clone(),
+        annotations: claim
+            .metadata
+            .annotations
+            .iter()
+            .filter(|(key, _)| key.starts_with(OURS))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         class: claim.spec.storage_class_name.clone().unwrap_or_default(),
     }
 }
