@@ -120,3 +120,99 @@ fn handler(script: &str) -> api::LifecycleHandler {
 fn shell(script: &str) -> api::ExecAction {
     api::ExecAction { command: Some(vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]) }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "scripts are tried with a real shell"
+)]
+mod tests {
+    use std::{
+        net::TcpListener,
+        path::PathBuf,
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// A directory that looks like a mount with these statistics, gone with the value.
+    struct Mount(PathBuf);
+
+    impl Mount {
+        fn new(name: &str, statistics: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("juicefs-sidecar-order-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join(".stats"), statistics).unwrap();
+            Self(path)
+        }
+
+        /// Runs a `preStop` with both shells and says how long the slower one took.
+        fn stop(&self, order: ExitOrder, limit: i64) -> Duration {
+            let handler = pre_stop(order, self.0.to_str().unwrap(), limit);
+            ["dash", "bash"]
+                .map(|shell| run(shell, handler.exec.clone().unwrap()).1)
+                .into_iter()
+                .max()
+                .unwrap()
+        }
+    }
+
+    impl Drop for Mount {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Whether the script succeeds in a shell, and how long it takes.
+    fn run(shell: &str, action: api::ExecAction) -> (bool, Duration) {
+        let command = action.command.unwrap();
+        let started = Instant::now();
+        let output = Command::new(shell).args(&command[1..]).output().expect(shell);
+        assert!(output.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), started.elapsed())
+    }
+
+    #[test]
+    fn the_probe_knows_a_mount_by_its_first_inode() {
+        let directory = Mount::new("probe", "");
+        for shell in ["dash", "bash"] {
+            // The root of a proc file system is inode 1 too.
+            assert!(run(shell, startup_probe("/proc").exec.unwrap()).0);
+            assert!(!run(shell, startup_probe(directory.0.to_str().unwrap()).exec.unwrap()).0);
+            assert!(run(shell, post_start("/proc").exec.unwrap()).0);
+        }
+    }
+
+    #[test]
+    fn an_idle_client_ends_soon_and_a_busy_one_at_its_limit() {
+        let idle = Mount::new("idle", "juicefs_uptime 3\njuicefs_fuse_open_handlers 1\n");
+        let took = idle.stop(ExitOrder::Idle(1), 60);
+        assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(&took), "{took:?}");
+        let busy = Mount::new("busy", "juicefs_fuse_open_handlers 2\n");
+        let took = busy.stop(ExitOrder::Idle(1), 3);
+        assert!(took >= Duration::from_secs(3), "{took:?}");
+    }
+
+    #[test]
+    fn staged_blocks_are_waited_for() {
+        let empty = Mount::new("empty", "juicefs_staging_block_bytes 9\njuicefs_staging_blocks 0\n");
+        assert!(empty.stop(ExitOrder::Staging, 60) < Duration::from_secs(20));
+        let none = Mount::new("none", "juicefs_uptime 3\n");
+        assert!(none.stop(ExitOrder::Staging, 60) < Duration::from_secs(20));
+        let full = Mount::new("full", "juicefs_staging_blocks 4\n");
+        assert!(full.stop(ExitOrder::Staging, 2) >= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_port_is_waited_for_until_nobody_listens() {
+        let mount = Mount::new("port", "");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(mount.stop(ExitOrder::Port(port), 2) >= Duration::from_secs(2));
+        drop(listener);
+        assert!(mount.stop(ExitOrder::Port(port), 60) < Duration::from_secs(20));
+    }
+}
