@@ -4,61 +4,17 @@
 //! maps are `Option`s because a patch has to know whether they exist (`null` counts as absent).
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
+mod affinity;
+mod text;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Text borrowed from the request where it has no escapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Text<'a>(pub Cow<'a, str>);
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl<'a> From<&'a str> for Text<'a> {
-    fn from(text: &'a str) -> Self {
-        Self(Cow::Borrowed(text))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text)))
-            }
-        }
-
-        deserializer.deserialize_str(Visitor)
-    }
-}
+pub use self::{
+    affinity::{Affinity, NodeAffinity, NodeRequirement, NodeSelector, NodeSelectorTerm},
+    text::Text,
+};
 
 /// A pod, or the pod template of a workload.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -217,60 +173,6 @@ pub struct OperatingSystem<'a> {
     /// `linux` or `windows`.
     #[serde(borrow, deserialize_with = "or_default")]
     pub name: Text<'a>,
-}
-
-/// `spec.affinity`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Affinity<'a> {
-    /// Which nodes the pod may run on.
-    #[serde(borrow)]
-    pub node_affinity: Option<NodeAffinity<'a>>,
-}
-
-/// `spec.affinity.nodeAffinity`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeAffinity<'a> {
-    /// The hard requirement; the soft ones say nothing certain.
-    #[serde(borrow, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
-    pub required: Option<NodeSelector<'a>>,
-}
-
-/// Terms of which one must hold.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeSelector<'a> {
-    /// Alternatives.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub node_selector_terms: Vec<NodeSelectorTerm<'a>>,
-}
-
-/// Requirements that must all hold.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeSelectorTerm<'a> {
-    /// On labels of the node.
-    #[serde(borrow)]
-    pub match_expressions: Option<Vec<NodeRequirement<'a>>>,
-    /// On fields of the node; a DaemonSet's pod names its node by `metadata.name`.
-    #[serde(borrow)]
-    pub match_fields: Option<Vec<NodeRequirement<'a>>>,
-}
-
-/// One requirement on a node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct NodeRequirement<'a> {
-    /// Label key or field path.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub key: Text<'a>,
-    /// `In`, `NotIn`, `Exists`, …
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub operator: Text<'a>,
-    /// The values of `In` and its like.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub values: Vec<Text<'a>>,
 }
 
 /// A volume; sources other than claims are not read.
@@ -462,6 +364,8 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     #[test]

@@ -1,0 +1,59 @@
+//! What a pod demands of its node.
+
+use serde::Deserialize;
+
+use super::{Text, or_default};
+
+/// `spec.affinity`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Affinity<'a> {
+    /// Which nodes the pod may run on.
+    #[serde(borrow)]
+    pub node_affinity: Option<NodeAffinity<'a>>,
+}
+
+/// `spec.affinity.nodeAffinity`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeAffinity<'a> {
+    /// The hard requirement; the soft ones say nothing certain.
+    #[serde(borrow, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    pub required: Option<NodeSelector<'a>>,
+}
+
+/// Terms of which one must hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSelector<'a> {
+    /// Alternatives.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub node_selector_terms: Vec<NodeSelectorTerm<'a>>,
+}
+
+/// Requirements that must all hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSelectorTerm<'a> {
+    /// On labels of the node.
+    #[serde(borrow)]
+    pub match_expressions: Option<Vec<NodeRequirement<'a>>>,
+    /// On fields of the node; a DaemonSet's pod names its node by `metadata.name`.
+    #[serde(borrow)]
+    pub match_fields: Option<Vec<NodeRequirement<'a>>>,
+}
+
+/// One requirement on a node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeRequirement<'a> {
+    /// Label key or field path.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub key: Text<'a>,
+    /// `In`, `NotIn`, `Exists`, …
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub operator: Text<'a>,
+    /// The values of `In` and its like.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub values: Vec<Text<'a>>,
+}
