@@ -94,7 +94,7 @@ pub(crate) fn pre_stop(order: ExitOrder, mount_point: &str, limit: i64) -> api::
 pub(crate) fn longest(order: ExitOrder, grace: i64) -> i64 {
     match order {
         ExitOrder::Sleep(seconds) => i64::from(seconds),
-        ExitOrder::Idle(seconds) => grace.max(0) + i64::from(seconds),
+        ExitOrder::Idle(seconds) => grace.max(0).saturating_add(i64::from(seconds)),
         ExitOrder::Port(_) | ExitOrder::Staging => grace.max(0),
     }
 }

@@ -138,7 +138,7 @@ impl Plan {
     ) -> Result<Client, Refusal> {
         let secret = user_secret(engine, &resolved)?;
         let volume = resolved.pod_volumes.first().map_or("", |volume| &volume.name);
-        let wanted = if self.profile.named_after_claim && !resolved.claim.name.is_empty() {
+        let container = if self.profile.named_after_claim && !resolved.claim.name.is_empty() {
             names.container(&format!("jfs-mount-{}", resolved.claim.name.replace('.', "-")), 0)
         } else {
             names.container("jfs-mount", index)
@@ -171,12 +171,12 @@ impl Plan {
             name => injected_secret_name(name),
         };
         let dropped = self.drops_claims && !resolved.claim.name.is_empty();
-        let reference = (!dropped).then(|| names.volume(&format!("jfs-claim-{volume}"), &wanted));
+        let reference = (!dropped).then(|| names.volume(&format!("jfs-claim-{volume}"), &container));
         Ok(Client {
             resolved,
             secret,
             settings,
-            container: wanted,
+            container,
             reference,
             host_directory,
             mount_point,
@@ -205,7 +205,7 @@ impl Plan {
         let needed = self.clients.iter().map(|client| {
             let flush = i64::from(client.settings.flush_seconds);
             match self.exit_order(client) {
-                Some(order) => order::longest(order, self.patience) + flush,
+                Some(order) => order::longest(order, self.patience).saturating_add(flush),
                 None => flush,
             }
         });

@@ -395,6 +395,9 @@ fn exit_orders_are_bounded_by_the_patience_of_the_pod() {
     assert_eq!(order::longest(ExitOrder::Sleep(7), 30), 7);
     assert_eq!(order::longest(ExitOrder::Idle(5), 30), 35);
     assert_eq!(order::longest(ExitOrder::Port(80), 30), 30);
+    let mut endless = pod("logs");
+    endless["spec"]["terminationGracePeriodSeconds"] = i64::MAX.into();
+    assert_eq!(Case::old().inject(&endless)["spec"]["terminationGracePeriodSeconds"], i64::MAX);
     let script = |order| order::pre_stop(order, "/jfs/mnt", 35).exec.unwrap().command.unwrap().remove(2);
     assert!(script(ExitOrder::Port(8080)).contains(":1F90 "));
     assert!(script(ExitOrder::Idle(5)).starts_with("idle=0\nleft=35\n"));
