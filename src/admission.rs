@@ -101,7 +101,7 @@ impl Answer {
         self.status == 200
     }
 
-    /// An answer to what is no review: plain text, and a status that is not 200.
+    /// An answer to what is not a review: plain text, and a status that is not 200.
     fn plain(status: u16, code: Code, message: String) -> Self {
         let body = format!("{message}\n").into_bytes();
         Self { status, body, summary: Summary::new(code, message) }
@@ -118,7 +118,7 @@ impl Answer {
 }
 
 impl Summary {
-    /// A summary of something that is no request.
+    /// A summary of something that is not a request.
     pub fn new(code: Code, message: String) -> Self {
         Self {
             code,

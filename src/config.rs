@@ -126,7 +126,7 @@ impl TryFrom<String> for ClaimReference {
     }
 }
 
-/// `pvcAnnotationLimits`; `None` is no limit.
+/// `pvcAnnotationLimits`; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimAnnotationLimits {
     /// Of CPU.
@@ -197,7 +197,7 @@ impl Config {
 
     /// Reads the text of `config.yaml`, and what there is to say about it.
     ///
-    /// Field names match in any case, and unknown fields are no error, as in the Go driver; a value that cannot be
+    /// Field names match in any case, and unknown fields are not an error, as in the Go driver; a value that cannot be
     /// used fails the whole file.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
         let root = tree::parse(text)?;

@@ -39,7 +39,7 @@ pub struct Validity {
 /// Why a chain and a key cannot be served with.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// A certificate is not one.
+    /// A certificate cannot be parsed.
     #[error("the certificate cannot be read: {0}")]
     Certificate(rustls::Error),
     /// Most often: the key belongs to another certificate.

@@ -72,7 +72,7 @@ pub enum TurnedAway {
     TooLarge,
     /// Not `application/json`.
     ContentType,
-    /// The query's `timeout` is no duration.
+    /// The query's `timeout` is not a duration.
     Timeout,
     /// The body did not arrive in time.
     TooSlow,
@@ -123,7 +123,9 @@ impl TurnedAway {
             Self::ContentType => {
                 "content-type is not application/json; send what the API server sends".to_owned()
             }
-            Self::Timeout => "the query's timeout is no duration; write it like timeout=10s".to_owned(),
+            Self::Timeout => {
+                "the query's timeout is not a valid duration; write it like timeout=10s".to_owned()
+            }
             Self::TooSlow => "the request's body did not arrive within its timeout; try again".to_owned(),
             Self::Broken => "the request's body ended before it was complete; try again".to_owned(),
         }

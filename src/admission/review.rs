@@ -75,7 +75,7 @@ pub struct Ignored {}
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAReview {
     /// Not JSON, or not even its outline fits.
-    #[error("body is no AdmissionReview: {0}: {1}; send what the API server sends to webhooks")]
+    #[error("body is not an AdmissionReview: {0}: {1}; send what the API server sends to webhooks")]
     Malformed(String, String),
     /// Another kind of object.
     #[error("kind is {0:?}; send an AdmissionReview")]

@@ -83,12 +83,12 @@ fn what_has_no_uid_gets_plain_text() {
     let truncated = whole.split_at(whole.len() - 2).0;
     let deep = "[".repeat(100_000);
     for (body, expected) in [
-        ("", "no AdmissionReview"),
-        ("\u{0}", "no AdmissionReview"),
-        ("null", "no AdmissionReview"),
+        ("", "not an AdmissionReview"),
+        ("\u{0}", "not an AdmissionReview"),
+        ("null", "not an AdmissionReview"),
         ("{}", "kind is \"\""),
         (truncated, "EOF while parsing"),
-        (&deep, "no AdmissionReview"),
+        (&deep, "not an AdmissionReview"),
         (&no_uid.to_string(), "request.uid is missing"),
         (&format!("{whole} x"), "trailing characters"),
     ] {

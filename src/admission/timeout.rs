@@ -11,7 +11,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// How long the handling of a request may take, given the `timeout` of its query.
 ///
-/// `None` if it is no duration.
+/// `None` if it is not a duration.
 pub fn budget(timeout: Option<&str>) -> Option<Duration> {
     let patience = match timeout {
         None | Some("") => DEFAULT,

@@ -73,7 +73,7 @@ impl ProcessArguments {
     }
 }
 
-/// Which clients (community, enterprise) an image is for, by its tag; a registry's port is no tag.
+/// Which clients (community, enterprise) an image is for, by its tag; a registry's port is not a tag.
 fn editions(image: &str) -> (bool, bool) {
     let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
     let last = name.rsplit('/').next().unwrap_or(name);

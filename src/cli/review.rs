@@ -30,7 +30,7 @@ Example:
 
 Exit code:
   0  the answer was printed, whatever it says
-  2  the input is no AdmissionReview, or the cluster was not understood";
+  2  the input is not an AdmissionReview, or the cluster could not be read";
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {

@@ -108,7 +108,7 @@ fn pull_policy(item: &PatchItem) -> Result<(), Fault> {
         None | Some("" | "Always" | "IfNotPresent" | "Never") => Ok(()),
         Some(other) => Err(Fault(
             "imagePullPolicy".into(),
-            format!("{other:?} is no pull policy"),
+            format!("{other:?} is not a pull policy"),
             "use Always, IfNotPresent or Never",
         )),
     }
@@ -121,7 +121,7 @@ fn resources(item: &PatchItem) -> Result<(), Fault> {
     for (field, amounts) in requests.chain(limits) {
         for (resource, amount) in amounts {
             if amount.0.parse().is_ok_and(Quantity::is_negative) {
-                let what = format!("{:?} is less than nothing", amount.0);
+                let what = format!("{:?} is less than zero", amount.0);
                 return Err(Fault(
                     format!("resources.{field}.{resource}"),
                     what,
@@ -146,7 +146,7 @@ fn volumes(item: &PatchItem, note: &mut impl FnMut(&str, &str)) {
     let users: Vec<_> = mounts.chain(devices).collect();
     for (field, name) in &users {
         if !item.usable_volumes().any(|volume| volume.name == **name) {
-            note(field, &format!("{name:?} is no volume of the same item, ignored"));
+            note(field, &format!("{name:?} is not a volume of the same item, ignored"));
         }
     }
     for volume in item.usable_volumes() {

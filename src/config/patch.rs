@@ -223,7 +223,7 @@ impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
             "Ephemeral" => {
                 let storage = required(written.storage.map(|quantity| quantity.0), "storage")?;
                 if !storage.parse::<Quantity>().is_ok_and(Quantity::is_positive) {
-                    return Err(format!("storage {storage:?} is not more than nothing"));
+                    return Err(format!("storage {storage:?} is not greater than zero"));
                 }
                 CacheSource::Ephemeral(Box::new(ephemeral(
                     storage,
@@ -231,7 +231,7 @@ impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
                     written.storage_class_name,
                 )))
             }
-            kind => return Err(format!("type {kind:?} is none of HostPath, PVC, EmptyDir and Ephemeral")),
+            kind => return Err(format!("type {kind:?} is not one of HostPath, PVC, EmptyDir and Ephemeral")),
         };
         Ok(Self { source, path: String::new() })
     }

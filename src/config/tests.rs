@@ -146,7 +146,7 @@ fn values_that_cannot_be_used_fail_the_file_with_line_and_path() {
         ("mountPodPatch: [{env: [{name: A=B}]}]", "mountPodPatch[0].env[0].name: \"A=B\" cannot be the name"),
         (
             "mountPodPatch: [{imagePullPolicy: always}]",
-            "mountPodPatch[0].imagePullPolicy: \"always\" is no pull",
+            "mountPodPatch[0].imagePullPolicy: \"always\" is not a pull policy",
         ),
         (
             "mountPodPatch: [{pvcSelector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}]",
@@ -163,13 +163,13 @@ fn values_that_cannot_be_used_fail_the_file_with_line_and_path() {
         ("mountPodPatch: [{cacheDirs: [{type: PVC}]}]", "cacheDirs[0]: type PVC needs the field name"),
         (
             "mountPodPatch: [{cacheDirs: [{type: Ephemeral, storage: 0}]}]",
-            "storage \"0\" is not more than nothing",
+            "storage \"0\" is not greater than zero",
         ),
         ("mountPodPatch: [{cacheDirs: [{type: HostPath, path: a}]}]", "path \"a\" is not an absolute path"),
         ("pvcAnnotationLimits: {cpu: many}", "pvcAnnotationLimits.cpu: \"many\" is not a quantity"),
         (
             "mountPodPatch: [{resources: {limits: {cpu: -1}}}]",
-            "mountPodPatch[0].resources.limits.cpu: \"-1\" is less than nothing",
+            "mountPodPatch[0].resources.limits.cpu: \"-1\" is less than zero",
         ),
         ("a: [", "config.yaml line 1: not valid YAML: "),
         ("- a", "config.yaml line 1: expected a map of fields"),
@@ -189,7 +189,7 @@ fn documented_examples_of_the_go_driver_are_read() {
     assert_eq!(
         warnings,
         [
-            "config.yaml: mountPodPatch[0].volumeMounts: \"config-1\" is no volume of the same item, ignored",
+            "config.yaml: mountPodPatch[0].volumeMounts: \"config-1\" is not a volume of the same item, ignored",
             "config.yaml: mountPodPatch[0].volumes: \"gc-secret\" is neither mounted nor used as a device",
         ]
     );

@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
             line: error.location().map(|location| location.line()),
             field: String::new(),
             what: format!("not valid YAML: {}", error.without_snippet()),
-            remedy: "mend the syntax".into(),
+            remedy: "correct the syntax".into(),
         }),
     }
 }
@@ -146,7 +146,7 @@ impl<'de> de::Visitor<'de> for Visitor {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Value>()? {
             let Some(key) = key.scalar_text() else {
-                return Err(de::Error::custom("a list or map is no field name"));
+                return Err(de::Error::custom("a list or map cannot be a field name"));
             };
             let Located(node) = map.next_value()?;
             entries.push((key, node));

@@ -32,7 +32,7 @@ impl Patch {
     /// The operations as the library has them; in objects that are added the name comes first, as people write it.
     ///
     /// # Errors
-    /// A fault of ours: an operation that is none.
+    /// A fault of ours: an invalid operation.
     pub fn operations(&self) -> Result<json_patch::Patch, serde_json::Error> {
         let mut operations: Value = serde_json::from_slice(&self.to_json())?;
         for operation in operations.as_array_mut().into_iter().flatten() {
@@ -117,7 +117,7 @@ pub enum ApplyError {
     /// The pod is not what the patch was made for.
     #[error(transparent)]
     Misfit(#[from] PatchError),
-    /// An operation that is none.
+    /// An invalid operation.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
 }

@@ -27,7 +27,7 @@ use crate::{
 const METRICS_PORT: u16 = 9567;
 /// Kubernetes' own default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
-/// What orders the exit of a client that is no native sidecar when nobody says otherwise.
+/// What orders the exit of a client that is not a native sidecar when nobody says otherwise.
 const DEFAULT_EXIT_ORDER: ExitOrder = ExitOrder::Idle(3);
 
 /// Everything that is decided about a pod before the first operation is written.
@@ -110,8 +110,8 @@ impl Plan {
         check::pod(pod, &profile, native, &resolved)?;
         if identity.is_none() && subject.family == Family::Node {
             plan.warnings.push(
-                "a template has no directory of its own on the node: the volume is shared through an emptyDir, which \
-                 restarts worse than what the webhook gives each pod"
+                "a template has no directory of its own on the node: the volume is shared through an emptyDir, where a \
+                 crashed client recovers less reliably than on the directory that the webhook gives each pod"
                     .to_owned(),
             );
         }

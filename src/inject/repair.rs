@@ -193,7 +193,7 @@ fn holds(actual: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Whether the API server does not write a field with this value. In its types such a field is no pointer.
+/// Whether the API server does not write a field with this value. In its types such a field is not a pointer.
 fn is_left_out(key: &str, value: &Value) -> bool {
     match value {
         Value::String(text) => text.is_empty(),

@@ -137,13 +137,16 @@ impl Status {
         let status: Self =
             serde_json::from_str(text).map_err(|error| format!("it does not parse: {error}"))?;
         if status.version != VERSION {
-            return Err(format!("its version is {}, this release knows {VERSION}", status.version));
+            return Err(format!(
+                "its version is {}, and this release reads version {VERSION}",
+                status.version
+            ));
         }
         // It becomes part of a path on the node.
         if let Some(identity) = &status.identity
             && !is_identity(identity)
         {
-            return Err("its identity is not one this injector gives".to_owned());
+            return Err("its identity is not one that this injector gives".to_owned());
         }
         Ok(status)
     }

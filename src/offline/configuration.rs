@@ -21,7 +21,7 @@ pub struct Configuration {
 impl Configuration {
     /// What a file holds: a ConfigMap of any name, or the bare `config.yaml`.
     pub fn of_file(file: &str, text: &str) -> Result<Self, InputError> {
-        // What is no manifest may yet be a configuration; its own parser says better what is wrong.
+        // What is not a manifest may yet be a configuration; its own parser says better what is wrong.
         let documents = documents::parse(file, text).unwrap_or_default();
         if let Some(object) = documents.iter().flat_map(objects).find(is_config_map) {
             return Self::of_object(&object);

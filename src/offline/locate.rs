@@ -47,7 +47,7 @@ fn json_line(text: &str, step: Step<'_>) -> Option<u64> {
     (error.line() > 0).then(|| u64::try_from(error.line() + above).ok()).flatten()
 }
 
-/// The lines where the items of a `List` begin; none if the document is no list.
+/// The lines where the items of a `List` begin; none if the document is not a list.
 pub(super) fn item_lines(document: &Document) -> Vec<usize> {
     let lines = match document.format {
         Format::Yaml => yaml_item_lines(&document.text),

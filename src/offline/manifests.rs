@@ -248,7 +248,7 @@ fn created(object: &Object<'_>) -> String {
 
 /// Reads a Secret by hand, lest a message of a parser quote a value.
 ///
-/// Secrets of all sorts are found in manifests: one that is no user secret is an error only to who asks for it.
+/// Secrets of all sorts are found in manifests: one that is not a user secret is an error only for who asks for it.
 fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretError>, InputError> {
     let mut contents = BTreeMap::new();
     for (field, encoded) in [("data", true), ("stringData", false)] {
@@ -267,7 +267,7 @@ fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretErro
                 }
             };
             let bytes = if encoded {
-                // As the API server does: line breaks are no part of it.
+                // As the API server does: line breaks are not part of it.
                 let packed: String = text.split(['\r', '\n']).collect();
                 let Ok(bytes) = BASE64.decode(packed) else {
                     let what = "not base64; encode it, or move it to stringData".to_owned();

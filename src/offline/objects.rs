@@ -26,7 +26,7 @@ pub struct Object<'a> {
 /// Lists of lists are legal and pointless; deeper ones are not looked into.
 const MAX_LIST_DEPTH: usize = 4;
 
-/// The objects of a document, in their order. A document that is no Kubernetes object has none.
+/// The objects of a document, in their order. A document that is not a Kubernetes object has none.
 pub fn objects(document: &Document) -> Vec<Object<'_>> {
     let mut found = Vec::new();
     collect(document, &document.value, String::new(), ("", ""), MAX_LIST_DEPTH, &mut found);

@@ -45,7 +45,7 @@ pub fn read(certificate: &Path, key: &Path) -> Result<Identity, FileProblem> {
     let text = bytes(certificate)?;
     let chain = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| contents(certificate, format!("is no PEM file: {error}")))?;
+        .map_err(|error| contents(certificate, format!("is not a PEM file: {error}")))?;
     if chain.is_empty() {
         return Err(contents(certificate, "has no CERTIFICATE section; is it PEM?".to_owned()));
     }
@@ -53,7 +53,7 @@ pub fn read(certificate: &Path, key: &Path) -> Result<Identity, FileProblem> {
         rustls::pki_types::pem::Error::NoItemsFound => {
             contents(key, "has no PRIVATE KEY section; encrypted keys cannot be used".to_owned())
         }
-        error => contents(key, format!("is no PEM file: {error}")),
+        error => contents(key, format!("is not a PEM file: {error}")),
     })?;
     Ok(Identity { chain, key: key_der })
 }

@@ -14,11 +14,11 @@ pub(super) const PATH_PATTERN: &str = "pathPattern";
 pub(super) const MOUNT_OPTIONS: &str = "mountOptions";
 /// The client's image.
 pub(super) const IMAGE: &str = "juicefs/mount-image";
-/// Limits; zero or less is none.
+/// Limits; zero or less means no limit.
 pub(super) const CPU_LIMIT: &str = "juicefs/mount-cpu-limit";
 /// See [`CPU_LIMIT`].
 pub(super) const MEMORY_LIMIT: &str = "juicefs/mount-memory-limit";
-/// Requests; less than zero is none.
+/// Requests; less than zero means no request.
 pub(super) const CPU_REQUEST: &str = "juicefs/mount-cpu-request";
 /// See [`CPU_REQUEST`].
 pub(super) const MEMORY_REQUEST: &str = "juicefs/mount-memory-request";

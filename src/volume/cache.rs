@@ -150,7 +150,11 @@ fn parse_empty_dir(
         None => (attribute.value.trim(), None),
     };
     if !(medium.is_empty() || medium == "Memory" || medium.starts_with("HugePages")) {
-        return Err(sources.refuse_attribute(attribute, "has no medium of an emptyDir", REMEDY));
+        return Err(sources.refuse_attribute(
+            attribute,
+            "does not begin with a medium of an emptyDir",
+            REMEDY,
+        ));
     }
     let size_limit = match size.map(str::parse::<Quantity>) {
         Some(Ok(size)) if size.is_positive() => Some(ApiQuantity(size.to_string())),
@@ -176,9 +180,8 @@ fn ephemeral_volumes<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) {
 fn inline_volumes<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) -> Result<(), Refusal> {
     let Some(attribute) = sources.attribute(attributes::CACHE_INLINE) else { return Ok(()) };
     let remedy = "write a JSON array of CSI volume sources, each with a driver";
-    let volumes: Vec<api::CSIVolumeSource> = serde_json::from_str(attribute.value).map_err(|error| {
-        sources.refuse_attribute(attribute, &format!("is not what it should be: {error}"), remedy)
-    })?;
+    let volumes: Vec<api::CSIVolumeSource> = serde_json::from_str(attribute.value)
+        .map_err(|error| sources.refuse_attribute(attribute, &format!("is not valid: {error}"), remedy))?;
     for (number, volume) in volumes.into_iter().enumerate() {
         if volume.driver.is_empty() {
             return Err(sources.refuse_attribute(attribute, "has a volume without a driver", remedy));
@@ -234,7 +237,7 @@ fn host_directories<'a>(
     }
     if !homeless.is_empty() {
         sources.warnings.push(format!(
-            "{}: cache directories {homeless} get no volume on serverless nodes, the cache is in the container's own layer",
+            "{}: cache directories {homeless} cannot have a volume on serverless nodes, so the cache is in the container's own layer",
             sources.subject()
         ));
     }

@@ -59,7 +59,7 @@ pub(super) fn plan(
         return Err(Refusal::new(
             Code::SecretMissing,
             place("parameters"),
-            format!("{SECRET_NAME} and {SECRET_NAMESPACE} name no secret"),
+            format!("{SECRET_NAME} and {SECRET_NAMESPACE} do not name a secret"),
             "name the secret with the credentials of the file system",
         ));
     }

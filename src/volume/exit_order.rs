@@ -21,7 +21,7 @@ pub enum ExitOrder {
 /// What an exit order looks like, for remedies.
 pub const GRAMMAR: &str = "write sleep:SECONDS, port:NUMBER, idle:SECONDS or staging";
 
-/// Why a text is no exit order.
+/// Why a text is not an exit order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnExitOrder {
     /// Neither of the four words.

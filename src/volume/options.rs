@@ -207,11 +207,11 @@ impl Buffer {
                 Some(format!("buffer-size {size} is above the memory limit, {mebi} is used"))
             }
             Self::Unreadable => {
-                Some(format!("buffer-size {size} is no size such as 300, 1G or 50%, ignored"))
+                Some(format!("buffer-size {size} is not a size such as 300, 1G or 50%, ignored"))
             }
-            Self::ShareOfNothing => {
-                Some(format!("buffer-size {size} is a share of no memory limit, ignored"))
-            }
+            Self::ShareOfNothing => Some(format!(
+                "buffer-size {size} is a share of the memory limit, and there is no limit, ignored"
+            )),
         }
     }
 }

@@ -28,7 +28,7 @@ enum Format {
     Exponent,
 }
 
-/// Why a text is no quantity.
+/// Why a text is not a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a quantity such as 500m, 2 or 5Gi")]
 pub struct NotAQuantity;
@@ -40,7 +40,7 @@ pub struct Percentage {
     nano: i128,
 }
 
-/// Why a text is no percentage.
+/// Why a text is not a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a percentage such as 50% or 12.5%")]
 pub struct NotAPercentage;
@@ -61,7 +61,7 @@ impl Quantity {
         Self { nano: mebi as i128 * MEBI * NANO, format: Format::Binary }
     }
 
-    /// A decimal number times `2^bits`, such as the `1.5` and `30` of `1.5Gi`; `None` if it is no number.
+    /// A decimal number times `2^bits`, such as the `1.5` and `30` of `1.5Gi`; `None` if it is not a number.
     #[must_use]
     pub fn from_shifted(number: &str, bits: u32) -> Option<Self> {
         let (negative, digits) = split_sign(number);
@@ -75,7 +75,7 @@ impl Quantity {
         self.nano > 0
     }
 
-    /// Whether it is less than nothing.
+    /// Whether it is less than zero.
     #[must_use]
     pub const fn is_negative(self) -> bool {
         self.nano < 0

@@ -145,7 +145,7 @@ fn drop_unmounted(pod: &Pod<'_>, resolution: &mut Resolution) {
     for resolved in unused {
         resolution
             .warnings
-            .push(format!("{} is mounted by no container and gets no client", resolved.describe()));
+            .push(format!("{} is not mounted by any container, so it gets no client", resolved.describe()));
     }
 }
 

@@ -215,7 +215,7 @@ fn application_totals(resource: Resource, sources: &Sources<'_>) -> (Option<Quan
     };
     let key = pod::Text::from(resource.name());
     let add = |total: &mut Option<Quantity>, amounts: Option<&BTreeMap<pod::Text<'_>, pod::Text<'_>>>| {
-        // An amount that is none is for the API server to refuse.
+        // An invalid amount is for the API server to refuse.
         let amount = amounts.and_then(|amounts| amounts.get(&key)?.parse::<Quantity>().ok());
         if let Some(amount) = amount {
             *total = Some(total.map_or(amount, |total| total.plus(amount)));

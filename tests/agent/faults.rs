@@ -46,7 +46,7 @@ fn start_redis(pod: &mut Pod) {
 fn a_wrong_command_line_is_refused_with_what_is_wrong() {
     let wrong: [(&[&str], &str); 9] = [
         (&[], "a command is missing"),
-        (&["mount"], "no such command: mount"),
+        (&["mount"], "unknown command: mount"),
         (&["hold", "--run-dir", "/nowhere"], "--volume is missing"),
         (&["hold", "--run-dir", "nowhere", "--volume", "a=/a"], "--run-dir must be an absolute path"),
         (&["hold", "--run-dir", "/nowhere", "--volume", "a"], "no mountpoint in"),

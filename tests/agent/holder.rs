@@ -88,7 +88,7 @@ fn nothing_is_left_mounted_whoever_stops_first() {
 fn of_two_volumes_the_good_one_serves_and_the_bad_one_is_retried() {
     let pod = Pod::on_sqlite();
     pod.format();
-    // A file is no mountpoint.
+    // A file cannot be a mountpoint.
     std::fs::write(pod.mountpoint("bad"), "").unwrap();
     let _holder = pod.start_holder(&["bad", "data"]);
     wait_until("the holder", || pod.ready(None).0 == Some(0));

@@ -49,7 +49,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     }
 });
 
-/// Asks every endpoint; panics where an answer is not one. How the engine is configured depends on the length.
+/// Asks every endpoint; panics where an answer is not valid. How the engine is configured depends on the length.
 pub(crate) fn check(body: &[u8]) {
     let config = if body.len() % 4 < 2 { WORLD.config.clone() } else { Config::default() };
     let config = Config { enable_native_sidecar: Some(body.len().is_multiple_of(2)), ..config };
@@ -69,7 +69,7 @@ fn answer(body: &[u8], endpoint: Endpoint, engine: &Engine<'_>) {
     let review: Value = serde_json::from_slice(&answer.body).unwrap();
     let Some(patch) = review["response"]["patch"].as_str() else { return };
     let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
-    // Text that nobody reads may hold bytes that are no text.
+    // Text that nobody reads may hold bytes that are not UTF-8.
     let Ok(mut question) = serde_json::from_slice::<Value>(body) else { return };
     json_patch::patch(&mut question["request"]["object"], &patch).unwrap();
 }

@@ -122,7 +122,7 @@ mountPodPatch:
             }
             for container in list(&after, "initContainers").chain(list(&after, "containers")) {
                 for mount in container["volumeMounts"].as_array().into_iter().flatten() {
-                    prop_assert!(volumes.contains(name(mount)), "mount of {}, which is no volume", name(mount));
+                    prop_assert!(volumes.contains(name(mount)), "mount of {}, which is not a volume", name(mount));
                 }
             }
         }

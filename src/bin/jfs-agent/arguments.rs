@@ -66,7 +66,7 @@ impl Arguments {
     pub(crate) fn take_number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>> {
         self.take(key)
             .map(|value| {
-                value.parse().map_err(|_| Failure::usage(format!("--{key} is no such number: {value}")))
+                value.parse().map_err(|_| Failure::usage(format!("--{key} is not a valid number: {value}")))
             })
             .transpose()
     }
@@ -75,7 +75,8 @@ impl Arguments {
     pub(crate) fn take_seconds(&mut self, key: &str) -> Result<Option<Duration>> {
         self.take(key)
             .map(|value| {
-                seconds(&value).ok_or_else(|| Failure::usage(format!("--{key} is no time: {value}")))
+                seconds(&value)
+                    .ok_or_else(|| Failure::usage(format!("--{key} is not a valid duration: {value}")))
             })
             .transpose()
     }
@@ -91,7 +92,7 @@ impl Arguments {
             return Err(Failure::usage(mistake));
         }
         if let Some((key, _)) = self.options.first() {
-            return Err(Failure::usage(format!("no such option here: --{key}")));
+            return Err(Failure::usage(format!("unknown option here: --{key}")));
         }
         if !self.command.is_empty() {
             return Err(Failure::usage("no command is expected after --"));
@@ -133,7 +134,7 @@ mod tests {
         for (words, mistake) in [
             (&["--a"][..], "--a needs a value"),
             (&["a"], "unexpected argument: a"),
-            (&["--a", "b"], "no such option here: --a"),
+            (&["--a", "b"], "unknown option here: --a"),
             (&["--", "a"], "no command is expected after --"),
         ] {
             assert_eq!(parse(words).finish().unwrap_err().to_string(), mistake);

@@ -23,7 +23,7 @@ impl Place {
         let sound = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed);
         if !sound || name.starts_with('.') || name == "bin" {
             return Err(Failure::usage(format!(
-                "--volume: {name:?} is no name for a volume (letters, digits, - _ and . only; 63 at most; not `bin`)"
+                "--volume: {name:?} cannot be the name of a volume (letters, digits, - _ and . only; 63 at most; not `bin`)"
             )));
         }
         Ok(Self { directory: run_directory.join(name), name: name.to_owned() })

@@ -28,7 +28,7 @@ pub(crate) fn forward(volume: &str, source: &str, line: &str) {
 
 /// Prints a result on standard output.
 pub(crate) fn print(text: &str) -> ExitCode {
-    // A reader that has gone away is no failure of ours.
+    // A reader that has gone away is not a failure of ours.
     _ = writeln!(std::io::stdout(), "{text}");
     ExitCode::SUCCESS
 }

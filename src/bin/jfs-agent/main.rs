@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         "version" | "--version" => Ok(log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION")))),
         "help" | "--help" => Ok(log::print(USAGE)),
         "" => Err(Failure::usage(format!("a command is missing\n{USAGE}"))),
-        other => Err(Failure::usage(format!("no such command: {other}\n{USAGE}"))),
+        other => Err(Failure::usage(format!("unknown command: {other}\n{USAGE}"))),
     };
     match outcome {
         Ok(code) => code,

@@ -117,7 +117,7 @@ impl Kept {
         crate::mountpoint::check_root(&root)?;
         let setting = match mount.setting {
             Some(text) => {
-                Some(Setting::from_hex(&text).ok_or_else(|| Failure::new("the setting is not one"))?)
+                Some(Setting::from_hex(&text).ok_or_else(|| Failure::new("the setting is not valid"))?)
             }
             None => None,
         };
@@ -151,7 +151,7 @@ impl Question {
             "deposit" => {
                 words.mount.map(Self::Deposit).ok_or_else(|| Failure::new("a deposit comes with a mount"))
             }
-            other => Err(Failure::new(format!("no such question: {other:?}"))),
+            other => Err(Failure::new(format!("unknown question: {other:?}"))),
         }
     }
 

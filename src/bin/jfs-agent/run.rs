@@ -70,7 +70,7 @@ fn read(mut arguments: Arguments) -> Result<Options> {
     let run_directory = arguments.require_directory("run-dir")?;
     let parse = |text: &String| -> Result<Vec<String>> {
         serde_json::from_str(text)
-            .map_err(|error| Failure::usage(format!("--first is no JSON array of strings: {error}")))
+            .map_err(|error| Failure::usage(format!("--first is not a JSON array of strings: {error}")))
     };
     let options = Options {
         place: Place::new(&run_directory, &arguments.require("volume")?)?,

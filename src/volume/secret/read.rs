@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
             } else {
                 if name.contains(['-', '.']) {
                     self.warnings.push(format!(
-                        "user secret envs: {name} is no name a shell knows, the client may never see it"
+                        "user secret envs: {name} is not a name that a shell can hold, so the client may never see it"
                     ));
                 }
                 names.push(name);
@@ -259,8 +259,10 @@ impl<'a> Reader<'a> {
                 format!("use {new}")
             } else if other_edition.contains(&key.as_str()) {
                 match self.edition {
-                    Edition::Community => "it is of the enterprise edition".into(),
-                    Edition::Enterprise => "it is of the community edition, as metaurl is missing".into(),
+                    Edition::Community => "it belongs to the enterprise edition".into(),
+                    Edition::Enterprise => {
+                        "it belongs to the community edition, and metaurl is missing".into()
+                    }
                 }
             } else if known.contains(&lower.as_str()) {
                 format!("use {lower}")

@@ -369,7 +369,7 @@ fn buffers_fit_the_final_memory_limit() {
     assert!(clamped.warning().contains("buffer-size 4G is above the memory limit, 2048 is used"));
     let dropped = case("buffer-size=50%", "mountPodPatch: [{resources: {}}]");
     assert_eq!(dropped.settle().unwrap().options, Vec::<String>::new());
-    assert!(dropped.warning().contains("share of no memory limit"));
+    assert!(dropped.warning().contains("share of the memory limit, and there is no limit"));
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn host_caches_have_no_volume_on_serverless_nodes() {
         .serverless();
     let settings = case.settle().unwrap();
     assert_eq!((settings.options, settings.cache), (vec!["cache-dir=/ssd:memory:/disk".to_owned()], vec![]));
-    assert!(case.warning().contains("cache directories /ssd, /disk get no volume"));
+    assert!(case.warning().contains("cache directories /ssd, /disk cannot have a volume"));
 }
 
 #[test]
@@ -454,10 +454,10 @@ fn caches_in_memory_need_no_volume() {
 #[test]
 fn caches_that_cannot_be_made_are_refused() {
     for (key, value, expected) in [
-        ("juicefs/mount-cache-emptydir", "memory:1Gi", "has no medium of an emptyDir"),
+        ("juicefs/mount-cache-emptydir", "memory:1Gi", "does not begin with a medium of an emptyDir"),
         ("juicefs/mount-cache-emptydir", "Memory:lots", "has no size"),
         ("juicefs/mount-cache-emptydir", "Memory:0", "has no size"),
-        ("juicefs/mount-cache-inline-volume", "{}", "is not what it should be"),
+        ("juicefs/mount-cache-inline-volume", "{}", "is not valid"),
         ("juicefs/mount-cache-inline-volume", "[{}]", "without a driver"),
         ("mountOptions", "cache-dir=jfs", "\"jfs\" is not an absolute path"),
         ("juicefs/host-path", "/a,/b/../c", "\"/b/../c\" is not an absolute path"),

@@ -57,7 +57,10 @@ impl Volume {
             .ok_or_else(|| Failure::usage(format!("--volume: no mountpoint in {pair:?}")))?;
         let mountpoint = PathBuf::from(mountpoint);
         if !mountpoint.is_absolute() {
-            return Err(Failure::usage(format!("--volume: {} is no absolute path", mountpoint.display())));
+            return Err(Failure::usage(format!(
+                "--volume: {} is not an absolute path",
+                mountpoint.display()
+            )));
         }
         Ok(Self {
             place: Place::new(run_directory, name)?,

@@ -47,7 +47,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// As many ends in a row without ever having served are no accident.
+/// So many ends in a row without ever having served are not an accident.
 const MOST_FAILURES: u32 = 5;
 
 /// After as many ends the next client is started without what the last one left, which may be what it dies of.

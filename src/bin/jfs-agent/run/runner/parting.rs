@@ -64,7 +64,7 @@ impl Runner<'_> {
                     self.next_look = Instant::now() + STAGING_PAUSE;
                     return self.log(&format!("{blocks} blocks are still to be uploaded"));
                 }
-                // Not knowing is no reason to leave data behind while there is time.
+                // Not knowing is not a reason to leave data behind while there is time.
                 Some(Err(_)) | None => return self.look_again(STAGING),
             }
         }
