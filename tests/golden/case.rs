@@ -20,8 +20,9 @@ use serde_json::Value;
 
 use crate::{
     answer::{describe, patch_of, review_of},
-    expected::Files,
-    schema::Scratch,
+    expected::{self, Files},
+    schema,
+    scratch::Scratch,
 };
 
 /// The namespace of documents that say none.
@@ -46,17 +47,17 @@ fn yes() -> bool {
 }
 
 pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) folder: PathBuf,
+    name: String,
+    folder: PathBuf,
     description: Description,
 }
 
 /// What came of a case.
 #[derive(Default)]
-pub(crate) struct Outcome {
-    pub(crate) files: Files,
+struct Outcome {
+    files: Files,
     /// Documents that have to be valid.
-    pub(crate) documents: Vec<Value>,
+    documents: Vec<Value>,
 }
 
 /// What a program wrote and how it ended.
@@ -70,34 +71,41 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All cases by name.
-pub(crate) fn all() -> Vec<Case> {
-    let folders = fs::read_dir(root().join("tests/golden")).unwrap().map(|entry| entry.unwrap().path());
-    let mut cases: Vec<Case> =
-        folders.filter(|path| path.join("case.yaml").exists()).map(Case::read).collect();
-    cases.sort_by(|one, other| one.name.cmp(&other.name));
-    cases
+/// The names of all cases, in order.
+pub(crate) fn names() -> Vec<String> {
+    let folders = fs::read_dir(root().join("tests/golden")).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<_> = folders
+        .filter(|folder| folder.path().join("case.yaml").exists())
+        .map(|folder| folder.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 impl Case {
-    fn read(folder: PathBuf) -> Self {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let text = fs::read_to_string(folder.join("case.yaml")).unwrap();
+    pub(crate) fn read(name: &str) -> Result<Self, String> {
+        let folder = root().join("tests/golden").join(name);
+        let text = fs::read_to_string(folder.join("case.yaml")).map_err(|error| error.to_string())?;
         let description: Description =
-            serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}/case.yaml: {error}"));
-        assert!(!description.about.is_empty(), "{name}/case.yaml says nothing");
-        Self { name, folder, description }
+            serde_saphyr::from_str(&text).map_err(|error| format!("case.yaml: {error}"))?;
+        if description.about.is_empty() {
+            return Err("case.yaml says nothing".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), folder, description })
     }
 
-    pub(crate) fn run(&self) -> Result<Outcome, String> {
-        let mut outcome = match &self.description.review {
+    /// Runs the case and compares what comes out with what is expected, or makes it the expectation.
+    pub(crate) fn check(&self, update: bool) -> Result<(), String> {
+        let outcome = match &self.description.review {
             Some(review) => self.run_review(review),
             None => self.run_input(),
         }?;
-        if !self.description.valid {
-            outcome.documents.clear();
+        if update {
+            expected::update(&self.folder, &outcome.files)?;
+        } else {
+            expected::compare(&self.folder, &outcome.files)?;
         }
-        Ok(outcome)
+        if self.description.valid { outcome.documents.iter().try_for_each(schema::check) } else { Ok(()) }
     }
 
     fn run_review(&self, review: &str) -> Result<Outcome, String> {

@@ -1,9 +1,10 @@
 //! Results against the schema of Kubernetes.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{self, Command},
+    io::{self, BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use serde_json::Value;
@@ -11,51 +12,46 @@ use serde_json::Value;
 /// The version of the API server that the recorded reviews come from.
 const KUBERNETES: &str = "1.36";
 
-/// What `kubernetes-validate --strict` says against documents, each given with the name of its case.
-///
-/// One process for all of them, since it reads a large schema first.
-pub(crate) fn complaints(documents: &[(String, Value)]) -> Vec<String> {
-    if documents.is_empty() {
-        return Vec::new();
+/// `validate.py`, one process for all cases, since it reads a large schema first. It ends with its input, which is
+/// this process's end at the latest.
+static VALIDATOR: LazyLock<Mutex<io::Result<Validator>>> = LazyLock::new(|| Mutex::new(Validator::start()));
+
+struct Validator {
+    _process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Validator {
+    fn start() -> io::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut process = Command::new(root.join(".tools/venv/bin/python3"))
+            .arg(root.join("tests/golden/validate.py"))
+            .arg(KUBERNETES)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (process.stdin.take(), process.stdout.take());
+        let (input, output) = input.zip(output).ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Self { _process: process, input, output: BufReader::new(output) })
     }
-    let scratch = Scratch::new("schema");
-    let files = documents.iter().enumerate().map(|(index, (case, document))| {
-        scratch.write(&format!("{case}.{index}.json"), &document.to_string())
-    });
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/kubernetes-validate");
-    let run = Command::new(&tool).args(["--strict", "--quiet", "-k", KUBERNETES]).args(files).output();
-    let output = match run {
-        Ok(output) => output,
-        Err(error) => return vec![format!("{} cannot be run ({error}): `make setup`", tool.display())],
+
+    fn ask(&mut self, document: &Value) -> io::Result<String> {
+        writeln!(self.input, "{document}")?;
+        let mut complaint = String::new();
+        match self.output.read_line(&mut complaint)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(serde_json::from_str(&complaint)?),
+        }
+    }
+}
+
+/// Fails with what the schema, read strictly, has against a document.
+pub(crate) fn check(document: &Value) -> Result<(), String> {
+    let mut validator = VALIDATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let complaint = match validator.as_mut() {
+        Ok(validator) => validator.ask(document).map_err(|error| format!("validate.py: {error}"))?,
+        Err(error) => return Err(format!("validate.py cannot be run ({error}): `make setup`")),
     };
-    let mut complaints: Vec<_> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-    if !output.status.success() && complaints.is_empty() {
-        complaints.push(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    complaints
-}
-
-/// A folder that goes away with the value.
-pub(crate) struct Scratch {
-    folder: PathBuf,
-}
-
-impl Scratch {
-    pub(crate) fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("golden-{}-{name}", process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        Self { folder }
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
+    if complaint.is_empty() { Ok(()) } else { Err(format!("not valid: {complaint}\n{document:#}")) }
 }
