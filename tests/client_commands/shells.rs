@@ -1,12 +1,13 @@
 //! Generated scripts run by `dash` and `bash`, the client's programs replaced by ones that record their arguments.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::{ffi::OsStringExt, fs::PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 use juicefs_sidecar::volume::{Settings, settings::Directory};
@@ -48,6 +49,9 @@ const HOSTILE: [&str; 24] = [
     "%s%n",
 ];
 
+/// The arguments of every program that was run, its name first.
+type Calls = Vec<Vec<OsString>>;
+
 /// A directory of its own with the recording programs.
 struct Stage {
     directory: PathBuf,
@@ -68,23 +72,31 @@ impl Stage {
         Self { directory }
     }
 
-    /// Runs a container's `command` after the kubelet and gives every program's arguments, names first.
-    fn run(
-        &self,
-        shell: &str,
-        command: &[String],
-        environment: &[(&str, &str)],
-    ) -> (i32, Vec<Vec<OsString>>) {
-        let record = self.directory.join("record");
-        fs::write(&record, "").unwrap();
+    /// Runs a container's `command` after the kubelet with each shell, all at once: its exit code, and what it ran.
+    fn run(&self, command: &[String], environment: &[(&str, &str)]) -> Vec<(&'static str, i32, Calls)> {
         assert_eq!(command[..2], ["sh", "-c"]);
-        let script = self.with_recorders(&command[2]);
+        let script = kubelet::expand_word(&self.with_recorders(&command[2]), POD_UID);
+        thread::scope(|scope| {
+            let runs = SHELLS.map(|shell| {
+                let script = &script;
+                scope.spawn(move || {
+                    let (status, calls) = self.run_with(shell, script, environment);
+                    (shell, status, calls)
+                })
+            });
+            runs.map(|run| run.join().unwrap()).into()
+        })
+    }
+
+    fn run_with(&self, shell: &str, script: &OsStr, environment: &[(&str, &str)]) -> (i32, Calls) {
+        let record = self.directory.join(format!("record-{shell}"));
+        fs::write(&record, "").unwrap();
         let found = ["/bin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(shell));
-        let shell = found.into_iter().find(|path| path.exists());
-        let shell = shell.unwrap_or_else(|| panic!("both dash and bash are needed to prove the quoting"));
-        let output = Command::new(shell)
+        let program = found.into_iter().find(|path| path.exists());
+        let program = program.unwrap_or_else(|| panic!("{shell} is missing: run `make setup`"));
+        let output = Command::new(program)
             .arg("-c")
-            .arg(kubelet::expand_word(&script, POD_UID))
+            .arg(script)
             .env_clear()
             .env("PATH", &self.directory)
             .env("RECORD", &record)
@@ -93,7 +105,7 @@ impl Stage {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(said, "", "the shell complained about {script}");
+        assert_eq!(said, "", "{shell} complained about {}", script.display());
         (output.status.code().unwrap(), read_record(&fs::read(&record).unwrap()))
     }
 
@@ -125,7 +137,7 @@ impl Drop for Stage {
 }
 
 /// Reads `count NUL name NUL argument NUL …` again and again.
-fn read_record(record: &[u8]) -> Vec<Vec<OsString>> {
+fn read_record(record: &[u8]) -> Calls {
     let mut fields = record.split(|byte| *byte == 0).map(|field| OsString::from_vec(field.to_vec()));
     let mut calls = Vec::new();
     while let Some(count) = fields.next().filter(|count| !count.is_empty()) {
@@ -181,8 +193,7 @@ fn community_gets(stage: &Stage, value: &str) {
 
     let wanted =
         [format, mount.to_vec()].map(|call| call.into_iter().map(OsString::from).collect::<Vec<_>>());
-    for shell in SHELLS {
-        let (status, calls) = stage.run(shell, &script.command, &environment);
+    for (shell, status, calls) in stage.run(&script.command, &environment) {
         assert_eq!((status, &calls[..]), (0, &wanted[..]), "{shell} with {value:?}");
     }
 }
@@ -228,9 +239,7 @@ fn hostile_values_reach_the_enterprise_client_unchanged() {
             .into_iter()
             .map(|call: Vec<String>| call.into_iter().map(OsString::from).collect())
             .collect();
-        for shell in SHELLS {
-            let (status, calls) =
-                stage.run(shell, &script.command, &[("token", value), ("passphrase", value)]);
+        for (shell, status, calls) in stage.run(&script.command, &[("token", value), ("passphrase", value)]) {
             assert_eq!((status, &calls), (0, &wanted), "{shell} with {value:?}");
         }
     }
@@ -241,13 +250,10 @@ fn a_ready_made_configuration_is_copied_under_any_name() {
     let stage = Stage::new();
     let secret = [("name", "it's $(exit 7)"), ("initconfig", "{}")];
     let script = script(&secret, &Settings::default(), MOUNT_POINT);
-    for shell in SHELLS {
-        let (_, calls) = stage.run(shell, &script.command, &[]);
-        assert_eq!(
-            calls[0],
-            ["cp", "/etc/juicefs/it's $(exit 7).conf", "/root/.juicefs"].map(OsString::from)
-        );
-        assert_eq!(calls[1][..2], ["mount.juicefs", "it's $(exit 7)"].map(OsString::from));
+    for (shell, _, calls) in stage.run(&script.command, &[]) {
+        let copy = ["cp", "/etc/juicefs/it's $(exit 7).conf", "/root/.juicefs"];
+        assert_eq!(calls[0], copy.map(OsString::from), "{shell}");
+        assert_eq!(calls[1][..2], ["mount.juicefs", "it's $(exit 7)"].map(OsString::from), "{shell}");
     }
 }
 
@@ -258,8 +264,7 @@ fn a_preparation_that_fails_stops_the_mount() {
     let enterprise = [("name", "jfs"), ("token", "t"), ("configs", "acl: /root/.acl")];
     for secret in [&community[..], &enterprise[..]] {
         let script = script(secret, &Settings::default(), MOUNT_POINT);
-        for shell in SHELLS {
-            let (status, calls) = stage.run(shell, &script.command, &[("STATUS", "3")]);
+        for (shell, status, calls) in stage.run(&script.command, &[("STATUS", "3")]) {
             assert_eq!((status, calls.len()), (1, 1), "{shell}: {calls:?}");
         }
     }
