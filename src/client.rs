@@ -208,7 +208,7 @@ fn warnings(request: &Request<'_>) -> Vec<String> {
 }
 
 /// A refusal of text that no command line can carry.
-fn unusable(place: impl Into<String>, nul: shell::Nul) -> Refusal {
+pub(crate) fn unusable(place: impl Into<String>, nul: shell::Nul) -> Refusal {
     Refusal::new(Code::SettingInvalid, place, nul.to_string(), "take the NUL byte out")
 }
 

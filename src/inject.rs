@@ -29,6 +29,7 @@ pub use self::{
     status::{DEFAULT_CONTAINER, DONE, STATUS},
 };
 use crate::{
+    client,
     config::{Config, Process},
     outcome::{Code, Refusal},
     pod::Pod,
@@ -46,6 +47,7 @@ pub enum Family {
 }
 
 /// One pod, or pod template, to be decided on.
+#[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The lean view.
     pub pod: &'a Pod<'a>,
@@ -126,18 +128,13 @@ impl Engine<'_> {
         }
         match metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref()) {
             Some(text) => self.reinvoked(subject, text),
-            None => self.planned(subject, subject.pod, subject.object, subject.identity),
+            None => self.planned(subject),
         }
     }
 
     /// Plans for a pod that carries no sidecars (any more).
-    fn planned(
-        &self,
-        subject: &Subject<'_>,
-        pod: &Pod<'_>,
-        object: &dyn Fn() -> Value,
-        identity: Option<&str>,
-    ) -> Result<Decision, Refusal> {
+    fn planned(&self, subject: &Subject<'_>) -> Result<Decision, Refusal> {
+        let pod = subject.pod;
         let resolution = resolve(pod, subject.namespace, self.lookup, &self.process.driver)?;
         let mut warnings = resolution.warnings;
         if resolution.volumes.is_empty() {
@@ -154,12 +151,12 @@ impl Engine<'_> {
             return Ok(Decision { message, warnings, ..Decision::nothing(code, "") });
         }
         let mut names = Names::of(pod);
-        let mut plan = Plan::make(self, subject, pod, identity, resolution.volumes, &mut names)?;
-        plan.drop_annotations_of(object);
+        let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
+        plan.drop_annotations_of(subject.object);
         let sidecars =
-            classic::sidecars(&mut plan, &mut names, self.process.immutable, pod.spec.security_context);
-        let patch =
-            patch::operations(&plan, pod, sidecars, identity, subject.namespace, &self.config.revision);
+            classic::sidecars(&mut plan, &mut names, self.process.immutable, pod.spec.security_context)
+                .map_err(|nul| client::unusable("the path of the mount", nul))?;
+        let patch = patch::operations(&plan, subject, sidecars, &self.config.revision);
         warnings.append(&mut plan.warnings);
         Ok(Decision {
             code: Code::Injected,
@@ -181,7 +178,7 @@ impl Engine<'_> {
         // NB: `kubectl debug --copy-to`, or an exported pod, brings the status of another pod with it.
         let copied = status.pod.as_ref().is_some_and(|pod| *pod != pod_of(subject.namespace, &view.metadata));
         let identity = if copied { subject.identity } else { status.identity.as_deref() };
-        let decision = self.planned(subject, &view, &object, identity)?;
+        let decision = self.planned(&Subject { pod: &view, object: &object, identity, ..*subject })?;
         let mut desired = restored.clone();
         decision.patch.apply(&mut desired).map_err(|error| internal("patch", &error))?;
         let Some(wanted) = desired["metadata"]["annotations"][STATUS].as_str() else {

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod identifier;
 pub mod inject;
 pub mod offline;
 pub mod outcome;

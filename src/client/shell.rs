@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::identifier::{is_plain, is_plain_word};
+
 /// A NUL byte: no argument of a process can hold one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("contains a NUL byte, which no command line can carry")]
@@ -85,7 +87,7 @@ impl<'a> Word<'a> {
 impl Part<'_> {
     fn write(&self, text: &mut String) -> Result<(), Nul> {
         match self {
-            Self::Literal(literal) if literal.bytes().all(is_safe) => text.push_str(literal),
+            Self::Literal(literal) if literal.bytes().all(is_plain) => text.push_str(literal),
             // The quotes around a text with `$` keep its escapes from meeting those of its neighbours.
             Self::Literal(literal) => text.push_str(&shield_from_kubelet(&quote(literal)?)),
             Self::Variable(name) => text.extend(["\"${", name, "}\""]),
@@ -114,14 +116,10 @@ pub fn quote(text: &str) -> Result<String, Nul> {
     if text.contains('\0') {
         return Err(Nul);
     }
-    if !text.is_empty() && text.bytes().all(is_safe) {
+    if is_plain_word(text) {
         return Ok(text.to_owned());
     }
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
-}
-
-fn is_safe(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_./:=,@%+^".contains(&byte)
 }
 
 /// Doubles each `$` that the kubelet's expansion would act on, so that the text survives it unchanged.

@@ -18,7 +18,8 @@ pub struct Picked<'c, T: ?Sized> {
     pub item: usize,
     /// The value, templates and all.
     pub value: &'c T,
-    templated: bool,
+    /// Whether a template stands in it.
+    pub(crate) templated: bool,
 }
 
 impl<T: ?Sized> Clone for Picked<'_, T> {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use crate::identifier::is_plain_word;
+
 /// What the templates stand for.
 #[derive(Clone, Copy, Debug)]
 pub struct Templates<'a> {
@@ -52,6 +54,13 @@ impl Templates<'_> {
         }
         filled.push_str(rest);
         Cow::Owned(filled)
+    }
+
+    /// The first template in a text whose value a shell would not take as one plain word.
+    pub fn meant_for_no_shell(&self, text: &str) -> Option<&'static str> {
+        let values = [self.mount_point, self.volume_id, self.volume_name, self.sub_path];
+        let mut used = NAMES.into_iter().zip(values).filter(|(name, _)| text.contains(name));
+        used.find(|(_, value)| !value.is_empty() && !is_plain_word(value)).map(|(name, _)| name)
     }
 
     /// A copy with every string value filled in; keys stay.

@@ -1,19 +1,43 @@
 //! What a sidecar cannot give a pod, and what it gives with a warning.
 
 use crate::{
-    inject::profile::Profile,
+    identifier::{LABEL_GRAMMAR, UID_GRAMMAR, is_label, is_uid},
+    inject::{Subject, profile::Profile},
     outcome::{Code, Refusal},
-    pod::Pod,
     volume::Resolved,
 };
 
+/// Refuses names that become part of a path or a command and are none. The API server would, but only afterwards.
+pub(super) fn identifiers(subject: &Subject<'_>, resolved: &[Resolved]) -> Result<(), Refusal> {
+    if subject.identity.is_some_and(|identity| !is_uid(identity)) {
+        return Err(Refusal::new(
+            Code::Unreadable,
+            "the UID of the request, or of the pod in a manifest",
+            format!("is not a UID that Kubernetes gives ({UID_GRAMMAR})"),
+            "send what the API server sends, or take the UID out of the manifest",
+        ));
+    }
+    for volume in resolved.iter().flat_map(|one| &one.pod_volumes) {
+        if !is_label(&volume.name) {
+            return Err(Refusal::new(
+                Code::Unreadable,
+                format!("spec.volumes[{}].name", volume.index),
+                format!("is not a name that Kubernetes takes for a volume ({LABEL_GRAMMAR})"),
+                "rename the volume",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what a sidecar cannot give, before anything is planned.
 pub(super) fn pod(
-    pod: &Pod<'_>,
+    subject: &Subject<'_>,
     profile: &Profile,
     native: bool,
     resolved: &[Resolved],
 ) -> Result<(), Refusal> {
+    let pod = subject.pod;
     let refuse = |place: String, what: &str, remedy: &str| {
         Err(Refusal::new(Code::PodUnsupported, place, what, remedy))
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as api;
 
 use crate::{
-    client::{POD_UID, SecretSource},
+    client::{POD_UID, SecretSource, shell::Nul},
     inject::{
         names::Names,
         order,
@@ -34,7 +34,7 @@ pub(crate) fn sidecars(
     names: &mut Names,
     immutable: bool,
     pod_security: Option<PodSecurity>,
-) -> Vec<Sidecar> {
+) -> Result<Vec<Sidecar>, Nul> {
     let mut updatedb: Option<String> = None;
     let host = plan.profile.host_directories && !immutable;
     let moved = plan.clients.iter_mut().map(|client| {
@@ -66,21 +66,27 @@ pub(crate) fn sidecars(
                 mounts.patched();
             }
             let Attachments { volumes, volume_mounts, devices, .. } = mounts;
-            let mut container = container(plan, client, pod_security);
+            let mut container = container(plan, client, pod_security)?;
             container.command = Some(command);
             container.resources = Some(resources);
             container.volume_mounts = Some(volume_mounts);
             container.volume_devices = (!devices.is_empty()).then_some(devices);
-            Sidecar { container, volumes }
+            Ok(Sidecar { container, volumes })
         })
         .collect()
 }
 
-fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) -> api::Container {
+fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) -> Result<api::Container, Nul> {
     let settings = &client.settings;
     let native = plan.native;
-    let startup_probe = settings.startup_probe.clone();
-    api::Container {
+    let own = settings.startup_probe.clone();
+    // The mount of a platform's own driver does not show in the client's container.
+    let startup_probe = if own.is_none() && native && plan.profile.shared != Shared::Platform {
+        Some(order::startup_probe(&client.mount_point)?)
+    } else {
+        own
+    };
+    Ok(api::Container {
         name: client.container.clone(),
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone().filter(|_| plan.profile.pull_policy),
@@ -94,18 +100,13 @@ fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) ->
         }),
         security_context: Some(security_context(plan.profile.privilege, pod_security)),
         restart_policy: native.then(|| "Always".to_owned()),
-        // The mount of a platform's own driver does not show in the client's container.
-        startup_probe: match plan.profile.shared {
-            Shared::Platform => startup_probe,
-            _ if native => startup_probe.or_else(|| Some(order::startup_probe(&client.mount_point))),
-            _ => startup_probe,
-        },
+        startup_probe,
         liveness_probe: settings.liveness_probe.clone(),
         readiness_probe: settings.readiness_probe.clone(),
-        lifecycle: lifecycle(plan, client),
+        lifecycle: lifecycle(plan, client)?,
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..api::Container::default()
-    }
+    })
 }
 
 /// The environment, in the order users know: fixed, from the secret, from patches, from the platform.
@@ -180,20 +181,20 @@ fn security_context(privilege: Privilege, pod: Option<PodSecurity>) -> api::Secu
 }
 
 /// Native sidecars end after the application by themselves; others are held back by a `preStop`.
-fn lifecycle(plan: &Plan, client: &Client) -> Option<api::Lifecycle> {
+fn lifecycle(plan: &Plan, client: &Client) -> Result<Option<api::Lifecycle>, Nul> {
     let own = client.settings.lifecycle.clone();
     if plan.native {
-        return own;
+        return Ok(own);
     }
     let mut lifecycle = own.unwrap_or_default();
     if plan.profile.shared != Shared::Platform {
-        lifecycle.post_start = Some(order::post_start(&client.mount_point));
+        lifecycle.post_start = Some(order::post_start(&client.mount_point)?);
     }
     if let Some(exit) = plan.exit_order(client) {
         let limit = order::longest(exit, plan.patience);
-        lifecycle.pre_stop = Some(order::pre_stop(exit, &client.mount_point, limit));
+        lifecycle.pre_stop = Some(order::pre_stop(exit, &client.mount_point, limit)?);
     }
-    Some(lifecycle)
+    Ok(Some(lifecycle))
 }
 
 /// The mounts of one client, collected with the volumes behind them.

@@ -7,6 +7,9 @@ use crate::pod::Pod;
 /// The longest name of a container or volume (a DNS label).
 const LONGEST: usize = 63;
 
+/// What a client's metrics port may be called: the first, unless the pod has one of that name.
+pub(crate) const METRICS_PORT_NAMES: [&str; 2] = ["metrics", "jfs-metrics"];
+
 /// The names a pod uses already, growing with those given out.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -72,7 +75,7 @@ impl Names {
     /// What the client's metrics port is called: a Service that targets the application's `metrics` must not
     /// find ours first.
     pub(crate) fn metrics_port_name(&self) -> &'static str {
-        if self.metrics_port_named { "jfs-metrics" } else { "metrics" }
+        METRICS_PORT_NAMES[usize::from(self.metrics_port_named)]
     }
 }
 

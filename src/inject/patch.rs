@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     inject::{
+        Subject,
         classic::Sidecar,
         operation::Patch,
         plan::{Client, Plan},
@@ -27,12 +28,11 @@ const CLIENT_TEXT: usize = 2048;
 /// The patch of a plan.
 pub(crate) fn operations(
     plan: &Plan,
-    pod: &Pod<'_>,
+    subject: &Subject<'_>,
     sidecars: Vec<Sidecar>,
-    identity: Option<&str>,
-    namespace: &str,
     revision: &str,
 ) -> Patch {
+    let Subject { pod, identity, namespace, .. } = *subject;
     let mut writer = Writer {
         plan,
         pod,

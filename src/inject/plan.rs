@@ -88,13 +88,14 @@ impl Plan {
     pub(crate) fn make(
         engine: &Engine<'_>,
         subject: &Subject<'_>,
-        pod: &Pod<'_>,
-        identity: Option<&str>,
         resolved: Vec<Resolved>,
         names: &mut Names,
     ) -> Result<Self, Refusal> {
-        let profile = Profile::of(pod, subject.family, identity.is_some());
+        let pod = subject.pod;
+        let profile = Profile::of(pod, subject.family, subject.identity.is_some());
         let native = node::is_native(engine);
+        check::identifiers(subject, &resolved)?;
+        check::pod(subject, &profile, native, &resolved)?;
         let mut plan = Self {
             profile,
             native,
@@ -107,8 +108,7 @@ impl Plan {
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
             warnings: Vec::new(),
         };
-        check::pod(pod, &profile, native, &resolved)?;
-        if identity.is_none() && subject.family == Family::Node {
+        if subject.identity.is_none() && subject.family == Family::Node {
             plan.warnings.push(
                 "a template has no directory of its own on the node: the volume is shared through an emptyDir, where a \
                  crashed client recovers less reliably than on the directory that the webhook gives each pod"
@@ -116,89 +116,14 @@ impl Plan {
             );
         }
         let node_labels = node::labels(engine, pod);
-        for (index, resolved) in resolved.into_iter().enumerate() {
-            let client = plan.client(engine, pod, identity, node_labels.as_ref(), index, resolved, names)?;
-            plan.clients.push(client);
+        let mut planner = Planner { engine, subject, names, node_labels: node_labels.as_ref(), plan };
+        for resolved in resolved {
+            planner.add(resolved)?;
         }
+        let mut plan = planner.plan;
         plan.raise_grace();
         plan.warn_about_jobs(pod);
         Ok(plan)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one decision, used once")]
-    fn client(
-        &mut self,
-        engine: &Engine<'_>,
-        pod: &Pod<'_>,
-        identity: Option<&str>,
-        node_labels: Option<&Map>,
-        index: usize,
-        resolved: Resolved,
-        names: &mut Names,
-    ) -> Result<Client, Refusal> {
-        let secret = user_secret(engine, &resolved)?;
-        let volume = resolved.pod_volumes.first().map_or("", |volume| &volume.name);
-        let container = if self.profile.named_after_claim && !resolved.claim.name.is_empty() {
-            names.container(&format!("jfs-mount-{}", resolved.claim.name.replace('.', "-")), 0)
-        } else {
-            names.container("jfs-mount", index)
-        };
-        let host_directory = match (self.profile.shared, identity) {
-            (Shared::HostPath, Some(identity)) => {
-                Some(format!("{}/{identity}-{volume}", engine.process.mount_directory.trim_end_matches('/')))
-            }
-            _ => None,
-        };
-        let mount_point = mount_point(&resolved, volume, host_directory.is_some());
-        let settings = settle(&Inputs {
-            resolved: &resolved,
-            secret: &secret,
-            config: engine.config,
-            process: engine.process,
-            pod,
-            node_labels,
-            mount_point: &mount_point,
-            host_directories: self.profile.host_directories,
-            annotates_pod: self.profile.annotates_pod(),
-            explain: engine.explain,
-        })?;
-        self.warnings.extend(settings.warnings.iter().cloned());
-        let metrics_port = self.metrics_port(&secret, &settings, names);
-        let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
-        self.warnings.extend(script.warnings.iter().cloned());
-        let credentials = match resolved.claim.name.as_str() {
-            "" => class_secret_name(&resolved.claim.class),
-            name => injected_secret_name(name),
-        };
-        let dropped = self.drops_claims && !resolved.claim.name.is_empty();
-        let reference = (!dropped).then(|| names.volume(&format!("jfs-claim-{volume}"), &container));
-        Ok(Client {
-            resolved,
-            secret,
-            settings,
-            container,
-            reference,
-            host_directory,
-            mount_point,
-            credentials,
-            script,
-        })
-    }
-
-    /// One port for each client of the community edition; a port the user chose is kept, clash or not.
-    fn metrics_port(&mut self, secret: &UserSecret, settings: &Settings, names: &mut Names) -> Option<u16> {
-        if secret.edition == Edition::Enterprise || settings.host_network {
-            return None;
-        }
-        match client::user_metrics(&settings.options) {
-            UserMetrics::Unset => return Some(names.port(METRICS_PORT)),
-            UserMetrics::Port(port) if !names.take_port(port) => self.warnings.push(format!(
-                "mount option metrics: port {port} is declared by another container of the pod; the client will run \
-                 without metrics"
-            )),
-            UserMetrics::Port(_) | UserMetrics::NoFixedPort => {}
-        }
-        None
     }
 
     fn raise_grace(&mut self) {
@@ -276,9 +201,105 @@ impl Plan {
     }
 }
 
+/// Adds one client after the other to a plan.
+struct Planner<'a> {
+    engine: &'a Engine<'a>,
+    subject: &'a Subject<'a>,
+    names: &'a mut Names,
+    node_labels: Option<&'a Map>,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, resolved: Resolved) -> Result<(), Refusal> {
+        let engine = self.engine;
+        let secret = user_secret(engine, &resolved)?;
+        let volume = resolved.pod_volumes.first().map_or("", |volume| &volume.name);
+        let container = self.container(&resolved);
+        let host_directory = self.host_directory(volume);
+        let mount_point = mount_point(&resolved, volume, host_directory.is_some());
+        let mut settings = settle(&Inputs {
+            resolved: &resolved,
+            secret: &secret,
+            config: engine.config,
+            process: engine.process,
+            pod: self.subject.pod,
+            node_labels: self.node_labels,
+            mount_point: &mount_point,
+            host_directories: self.plan.profile.host_directories,
+            annotates_pod: self.plan.profile.annotates_pod(),
+            explain: engine.explain,
+        })?;
+        settings.host_network |= self.subject.pod.spec.host_network;
+        self.plan.warnings.extend(settings.warnings.iter().cloned());
+        let metrics_port = self.metrics_port(&secret, &settings);
+        let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
+        self.plan.warnings.extend(script.warnings.iter().cloned());
+        let credentials = match resolved.claim.name.as_str() {
+            "" => class_secret_name(&resolved.claim.class),
+            name => injected_secret_name(name),
+        };
+        let dropped = self.plan.drops_claims && !resolved.claim.name.is_empty();
+        let reference = (!dropped).then(|| self.names.volume(&format!("jfs-claim-{volume}"), &container));
+        self.plan.clients.push(Client {
+            resolved,
+            secret,
+            settings,
+            container,
+            reference,
+            host_directory,
+            mount_point,
+            credentials,
+            script,
+        });
+        Ok(())
+    }
+
+    fn container(&mut self, resolved: &Resolved) -> String {
+        if self.plan.profile.named_after_claim && !resolved.claim.name.is_empty() {
+            self.names.container(&format!("jfs-mount-{}", resolved.claim.name.replace('.', "-")), 0)
+        } else {
+            self.names.container("jfs-mount", self.plan.clients.len())
+        }
+    }
+
+    /// A directory of the node for each volume of each pod.
+    fn host_directory(&self, volume: &str) -> Option<String> {
+        let identity = self.subject.identity.filter(|_| self.plan.profile.shared == Shared::HostPath)?;
+        let base = self.engine.process.mount_directory.trim_end_matches('/');
+        Some(format!("{base}/{identity}-{volume}"))
+    }
+
+    /// One port for each client of the community edition; a port the user chose is kept, clash or not.
+    ///
+    /// On the node's network no port is declared: the API server would make it a `hostPort`, which the scheduler
+    /// gives out once per node.
+    fn metrics_port(&mut self, secret: &UserSecret, settings: &Settings) -> Option<u16> {
+        if secret.edition == Edition::Enterprise {
+            return None;
+        }
+        match client::user_metrics(&settings.options) {
+            UserMetrics::Unset if !settings.host_network => return Some(self.names.port(METRICS_PORT)),
+            UserMetrics::Unset if self.subject.pod.spec.host_network => self.plan.warnings.push(
+                "spec.hostNetwork: the JuiceFS client serves its metrics on any free port of the node and declares \
+                 none, so that two such pods can share a node; mount option metrics= chooses one"
+                    .to_owned(),
+            ),
+            UserMetrics::Port(port) if !settings.host_network && !self.names.take_port(port) => {
+                self.plan.warnings.push(format!(
+                    "mount option metrics: port {port} is declared by another container of the pod; the client will \
+                     run without metrics"
+                ));
+            }
+            UserMetrics::Unset | UserMetrics::Port(_) | UserMetrics::NoFixedPort => {}
+        }
+        None
+    }
+}
+
 /// Where the client mounts: a child of what it shares by host path, else the shared directory itself.
 ///
-/// Tools find it in the command by its first element, `/jfs`. Names of claims and volumes need no quotes.
+/// Tools find it in the command by its first element, `/jfs`.
 fn mount_point(resolved: &Resolved, volume: &str, host_path: bool) -> String {
     if host_path {
         return "/jfs/mnt".to_owned();

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::inject::{
+    names::METRICS_PORT_NAMES,
     operation::Patch,
     status::{DEFAULT_CONTAINER, DONE, STATUS, Status},
     undo::{CONTAINER_LISTS, list, position},
@@ -143,6 +144,25 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
     }
 }
 
+/// Takes away metrics ports that were declared before the pod was what it is now. To be done last: other operations
+/// name ports by their index.
+fn drop_stale_ports(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Patch) {
+    let Some(present) = actual["ports"].as_array() else { return };
+    let wanted = wanted["ports"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_stale = |port: &Value| {
+        METRICS_PORT_NAMES.iter().any(|name| port["name"] == *name)
+            && !wanted.iter().any(|wanted| wanted["containerPort"] == port["containerPort"])
+    };
+    let [spec, list, index] = *path;
+    if wanted.is_empty() && !present.is_empty() && present.iter().all(is_stale) {
+        operations.remove(&[spec, list, index, "ports"]);
+        return;
+    }
+    for (number, _) in present.iter().enumerate().rev().filter(|(_, port)| is_stale(port)) {
+        operations.remove(&[spec, list, index, "ports", &number.to_string()]);
+    }
+}
+
 fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Patch) {
     let [spec, list, index] = *path;
     for field in FIELDS {
@@ -170,6 +190,7 @@ fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: 
             }
         }
     }
+    drop_stale_ports(actual, wanted, path, operations);
 }
 
 /// Quantities, which the API server may have written in another form.

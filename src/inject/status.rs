@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::pod::Metadata;
+use crate::{identifier::is_uid, pod::Metadata};
 
 /// The annotation's key.
 pub const STATUS: &str = "sidecar.juicefs.com/status";
@@ -144,7 +144,7 @@ impl Status {
         }
         // It becomes part of a path on the node.
         if let Some(identity) = &status.identity
-            && !is_identity(identity)
+            && !is_uid(identity)
         {
             return Err("its identity is not one that this injector gives".to_owned());
         }
@@ -170,12 +170,6 @@ pub(crate) fn pod_of(namespace: &str, metadata: &Metadata<'_>) -> String {
         (None, Some(prefix)) => format!("{namespace}/{prefix}*"),
         (name, _) => format!("{namespace}/{}", name.unwrap_or_default()),
     }
-}
-
-/// Whether a text may name a directory of the node: a UID or something as harmless.
-pub(crate) fn is_identity(text: &str) -> bool {
-    let harmless = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(harmless)
 }
 
 #[cfg(test)]

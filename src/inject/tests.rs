@@ -201,6 +201,69 @@ fn a_forged_status_cannot_choose_a_directory() {
 }
 
 #[test]
+fn an_identity_or_a_volume_name_that_is_none_is_refused() {
+    for (identity, volume) in
+        [("../../etc", "d"), ("$(touch x);y", "d"), ("", "d"), ("a", "../d"), ("a", "$(touch x)"), ("a", "D")]
+    {
+        let mut pod = pod("logs");
+        pod["spec"]["volumes"][0]["name"] = volume.into();
+        pod["spec"]["containers"][0]["volumeMounts"][0]["name"] = volume.into();
+        let decision = Case { identity: Some(identity), ..Case::default() }.decide(&pod);
+        assert_eq!(decision.code, Code::Unreadable, "{identity:?} {volume:?}: {}", decision.message);
+        assert!(decision.patch.is_empty());
+        // What is not JuiceFS is not ours to judge.
+        pod["spec"]["volumes"][0] = json!({"name": volume, "emptyDir": {}});
+        let decision = Case { identity: Some(identity), ..Case::default() }.decide(&pod);
+        assert_eq!(decision.code, Code::NoJuicefsVolume);
+    }
+}
+
+#[test]
+fn on_the_network_of_the_node_no_port_is_declared() {
+    let mut on_host = pod("logs");
+    on_host["spec"]["hostNetwork"] = true.into();
+    let decision = Case::default().decide(&on_host);
+    let injected = patched(&on_host, &decision);
+    let client = &injected["spec"]["initContainers"][0];
+    assert!(client.get("ports").is_none());
+    assert!(
+        client["command"][2].as_str().unwrap().contains(",metrics=0.0.0.0:0"),
+        "{}",
+        client["command"][2]
+    );
+    assert!(
+        decision.warnings.iter().any(|warning| warning.contains("hostNetwork")),
+        "{:?}",
+        decision.warnings
+    );
+    assert_eq!(Case::default().decide(&defaulted(injected)).code, Code::AlreadyInjected);
+
+    // Somebody else may move the pod there after us, and the API server has made the port the node's by then.
+    let mut moved = defaulted(Case::default().inject(&pod("logs")));
+    moved["spec"]["hostNetwork"] = true.into();
+    moved["spec"]["initContainers"][0]["ports"][0]["hostPort"] = 9567.into();
+    let decision = Case::default().decide(&moved);
+    assert_eq!(decision.code, Code::Repaired);
+    let repaired = patched(&moved, &decision);
+    assert!(repaired["spec"]["initContainers"][0].get("ports").is_none());
+    assert_eq!(Case::default().decide(&repaired).code, Code::AlreadyInjected);
+}
+
+#[test]
+fn a_port_the_client_has_left_is_no_longer_declared() {
+    let mut pod = defaulted(Case::default().inject(&pod("logs")));
+    let ports = json!([{"name": "metrics", "containerPort": 9567}]);
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "proxy", "ports": ports}));
+    pod["spec"]["initContainers"][0]["ports"].as_array_mut().unwrap().push(json!({"containerPort": 15090}));
+    let decision = Case::default().decide(&pod);
+    assert_eq!(decision.code, Code::Repaired);
+    let repaired = patched(&pod, &decision);
+    let wanted = json!([{"containerPort": 15090}, {"containerPort": 9568, "name": "jfs-metrics"}]);
+    assert_eq!(repaired["spec"]["initContainers"][0]["ports"], wanted);
+    assert_eq!(Case::default().decide(&repaired).code, Code::AlreadyInjected);
+}
+
+#[test]
 fn an_owner_tries_again_until_the_claim_exists_and_a_bare_pod_passes() {
     let mut pod = pod("nowhere");
     assert_eq!(Case::default().decide(&pod).code, Code::ClaimMissing);
@@ -398,7 +461,8 @@ fn exit_orders_are_bounded_by_the_patience_of_the_pod() {
     let mut endless = pod("logs");
     endless["spec"]["terminationGracePeriodSeconds"] = i64::MAX.into();
     assert_eq!(Case::old().inject(&endless)["spec"]["terminationGracePeriodSeconds"], i64::MAX);
-    let script = |order| order::pre_stop(order, "/jfs/mnt", 35).exec.unwrap().command.unwrap().remove(2);
+    let script =
+        |order| order::pre_stop(order, "/jfs/mnt", 35).unwrap().exec.unwrap().command.unwrap().remove(2);
     assert!(script(ExitOrder::Port(8080)).contains(":1F90 "));
     assert!(script(ExitOrder::Idle(5)).starts_with("idle=0\nleft=35\n"));
     assert!(script(ExitOrder::Staging).contains("juicefs_staging_blocks"));

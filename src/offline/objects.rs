@@ -234,4 +234,19 @@ mod tests {
              invalid type: integer `5`, expected a string; write it in quotes"
         );
     }
+    #[test]
+    fn a_name_or_a_uid_that_cannot_be_one_is_refused_with_its_place() {
+        for (field, value) in
+            [("uid", "$(touch x);y"), ("name", "a b"), ("name", "../x"), ("namespace", "`id`")]
+        {
+            let text = format!("kind: PersistentVolumeClaim\nmetadata:\n  {field}: '{value}'\n");
+            let document = document(&text);
+            let objects = objects(&document);
+            let error = objects.first().expect("one").read::<Claim>("").expect_err(value).to_string();
+            assert!(
+                error.starts_with("x.yaml:3: ") && error.contains(&format!("metadata.{field}: is not a ")),
+                "{error}"
+            );
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::identifier::{NAME_GRAMMAR, UID_GRAMMAR, is_name, is_uid};
 
 /// Labels, annotations, attributes and parameters.
 pub type Map = BTreeMap<String, String>;
@@ -13,13 +15,13 @@ pub type Map = BTreeMap<String, String>;
 #[serde(default)]
 pub struct Metadata {
     /// The object's name.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Empty for cluster-wide objects.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub namespace: String,
     /// Empty in a manifest that was never applied.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "uid")]
     pub uid: String,
     /// Labels.
     #[serde(deserialize_with = "or_default")]
@@ -198,6 +200,24 @@ pub struct NodeInfo {
     /// For example `v1.36.2`.
     #[serde(deserialize_with = "or_default")]
     pub kubelet_version: String,
+}
+
+/// Reads a name, which becomes part of paths, commands and other names.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text: String = or_default(deserializer)?;
+    if text.is_empty() || is_name(&text) {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format_args!("is not a name that Kubernetes takes ({NAME_GRAMMAR})")))
+}
+
+/// Reads a UID, which becomes part of paths, commands and names.
+fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text: String = or_default(deserializer)?;
+    if text.is_empty() || is_uid(&text) {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format_args!("is not a UID that Kubernetes gives ({UID_GRAMMAR})")))
 }
 
 /// Reads `null` as the default, as Kubernetes does.

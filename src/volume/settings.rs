@@ -198,10 +198,10 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
         directory: options.directory,
         read_only: options.read_only,
         env: sources.picked("env", sources.patch.env).unwrap_or_default(),
-        lifecycle: sources.picked("lifecycle", sources.patch.lifecycle),
-        liveness_probe: sources.picked("livenessProbe", sources.patch.liveness_probe),
-        readiness_probe: sources.picked("readinessProbe", sources.patch.readiness_probe),
-        startup_probe: sources.picked("startupProbe", sources.patch.startup_probe),
+        lifecycle: sources.hook("lifecycle", sources.patch.lifecycle)?,
+        liveness_probe: sources.hook("livenessProbe", sources.patch.liveness_probe)?,
+        readiness_probe: sources.hook("readinessProbe", sources.patch.readiness_probe)?,
+        startup_probe: sources.hook("startupProbe", sources.patch.startup_probe)?,
         volumes,
         volume_mounts,
         volume_devices,
@@ -274,6 +274,26 @@ impl<'a> Sources<'a> {
         let value = picked?.filled(&self.templates);
         self.explain(setting, Origin::Config(picked?.item, setting), || as_text(&value));
         Some(value)
+    }
+
+    /// A hook or probe of the ConfigMap. What it runs may be a shell's script, so nothing may come into it that a
+    /// shell would act on: sub paths and handles are not the administrator's alone.
+    fn hook<T>(&mut self, setting: &'static str, picked: Option<Picked<'a, T>>) -> Result<Option<T>, Refusal>
+    where
+        T: Clone + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        if let Some(hook) = picked.filter(|hook| hook.templated)
+            && let Some(template) = unsafe_template(hook.value, &self.templates)
+        {
+            return Err(Refusal::new(
+                Code::SettingInvalid,
+                format!("{}: configmap mountPodPatch[{}].{setting}", self.subject(), hook.item),
+                format!("{template} stands for a text here that means something to a shell"),
+                "give the volume a handle and a directory of letters, digits and -_./:=,@%+^ only, or leave the \
+                 template out of the command",
+            ));
+        }
+        Ok(self.picked(setting, picked))
     }
 
     fn image(&mut self) -> String {
@@ -365,6 +385,14 @@ impl<'a> Sources<'a> {
         self.explain("flushSeconds", origin, || seconds.to_string());
         seconds
     }
+}
+
+/// A template in the command of a hook or probe whose value must not get there.
+fn unsafe_template<T: serde::Serialize>(hook: &T, templates: &Templates<'_>) -> Option<&'static str> {
+    let hook = serde_json::to_value(hook).ok()?;
+    let commands = ["/exec/command", "/postStart/exec/command", "/preStop/exec/command"];
+    let words = commands.iter().filter_map(|place| hook.pointer(place)?.as_array()).flatten();
+    words.filter_map(serde_json::Value::as_str).find_map(|word| templates.meant_for_no_shell(word))
 }
 
 /// Short for scalars, JSON for the rest.

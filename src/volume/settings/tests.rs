@@ -594,6 +594,34 @@ fn provenance_is_only_collected_on_demand() {
 }
 
 #[test]
+fn nothing_that_a_shell_acts_on_gets_into_a_hook() {
+    let hooks = [
+        "lifecycle: {preStop: {exec: {command: [sh, -c, 'echo ${SUB_PATH}']}}}",
+        "lifecycle: {postStart: {exec: {command: [sh, -c, 'echo ${SUB_PATH}']}}}",
+        "startupProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
+        "livenessProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
+        "readinessProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
+    ];
+    for hook in hooks {
+        let text = format!("mountPodPatch: [{{{hook}}}]");
+        for (path, fine) in
+            [("a/b-1", true), ("$(touch x)", false), ("a;y", false), ("a b", false), ("'a", false)]
+        {
+            let settled = case().config(&text).attributes(&[("subPath", path)]).settle();
+            assert_eq!(settled.is_ok(), fine, "{hook} with {path:?}");
+        }
+    }
+    // Without a command, or without the template, it is nobody's business.
+    for hook in [
+        "startupProbe: {httpGet: {port: 80, path: '/${SUB_PATH}'}}",
+        "lifecycle: {preStop: {exec: {command: [sync]}}}",
+    ] {
+        let text = format!("mountPodPatch: [{{{hook}}}]");
+        assert!(case().config(&text).attributes(&[("subPath", "a b")]).settle().is_ok(), "{hook}");
+    }
+}
+
+#[test]
 fn memory_limits_are_exact() {
     let settings = case().attributes(&[("juicefs/mount-memory-limit", "5368709121")]).settings();
     let limit: Quantity = settings.resources.limits.unwrap()["memory"].0.parse().unwrap();
