@@ -9,7 +9,7 @@ export PATH := $(tools):$(PATH)
 # A target given by name keeps `+crt-static` away from build scripts and procedural macros.
 target := $(shell rustc -vV | sed -n 's/^host: //p')
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-shell_scripts = $(shell git ls-files -- .ci tests/tools | grep -vE '\.(txt|toml|py|md)$$')
+shell_scripts = $(shell git grep -lE '^#!.*[/ ](bash|sh)$$' -- .ci tests)
 
 .PHONY: help
 help: ## Lists the targets.
@@ -19,8 +19,18 @@ help: ## Lists the targets.
 setup: ## Installs what tests and checks need (Debian packages; pinned tools in .tools/).
 	tests/tools/setup
 
+.PHONY: kubernetes
+kubernetes: setup ## Builds the Kubernetes that tests run against, once; about ten minutes (needs Go).
+	tests/kubernetes/build
+
+.PHONY: cluster
+cluster: kubernetes ## A control plane to play with, juicefs-sidecar installed; ctrl-C ends it.
+	tests/kubernetes/cluster
+
 .PHONY: test
 test: setup ## Runs all tests.
+	@# Without Go the tests that need it say that they are skipped; only the gate insists.
+	tests/kubernetes/build || test -z "$$CI"
 	cargo test --locked
 
 .PHONY: golden
@@ -54,7 +64,7 @@ dependencies: setup ## Checks dependencies: unused, banned, licences, sources, y
 
 .PHONY: files-check
 files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
-	shellcheck $(shell_scripts)
+	shellcheck -x $(shell_scripts)
 	hadolint Dockerfile
 	typos
 

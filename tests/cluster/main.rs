@@ -1,0 +1,8 @@
+//! Against a real Kubernetes control plane; `tests/kubernetes/README.md` says which.
+
+#![cfg(feature = "engine")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod control_plane;
+mod golden;
+mod lifetime;
