@@ -6,3 +6,5 @@
 mod control_plane;
 mod golden;
 mod lifetime;
+mod manifests;
+mod rights;

@@ -1,0 +1,127 @@
+//! `webhook-config/` and `certs/`: valid by schema, taken by the API server, and of this version.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, api::ListParams};
+use serde_json::json;
+
+use super::control_plane::{self, ControlPlane, eventually};
+
+/// Where they install.
+pub(crate) const NAMESPACE: &str = "juicefs-sidecar";
+/// Kustomizations: ours as it stands, and with each component.
+const VARIANTS: [&[&str]; 3] =
+    [&[], &["webhook-config/components/serve"], &["webhook-config/components/beside-csi-driver"]];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What `kubectl kustomize` makes of the base with these components.
+fn built(plane: &ControlPlane, components: &[&str]) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kustomize-{}-{count}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    // A kustomization names what it is made of relative to itself.
+    let up = "../".repeat(folder.strip_prefix(root()).unwrap().components().count());
+    let components: Vec<String> = components.iter().map(|component| format!("{up}{component}")).collect();
+    let text = json!({"resources": [format!("{up}webhook-config")], "components": components}).to_string();
+    fs::write(folder.join("kustomization.yaml"), text).unwrap();
+    let built = plane.kubectl().arg("kustomize").arg(&folder).output().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    stdout(&built)
+}
+
+/// Installs what the README says, as it says it.
+pub(crate) fn install(plane: &ControlPlane) {
+    stdout(&plane.kubectl().args(["apply", "-k"]).arg(root().join("webhook-config")).output().unwrap());
+}
+
+/// Pipes text into a program.
+fn piped(command: &mut Command, text: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn they_install_as_they_stand() {
+    let Some(plane) = control_plane::shared() else { return };
+    install(plane);
+    // Pods too: what the namespace's own Pod Security does not take is not made.
+    let pods: Api<Pod> = Api::namespaced(plane.client().await, NAMESPACE);
+    for component in ["webhook", "controller"] {
+        let selector = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
+        let made = eventually(component, async || {
+            let made = pods.list(&selector).await.unwrap().items;
+            (made.len() == 2).then_some(made)
+        })
+        .await;
+        let image = made[0].spec.as_ref().unwrap().containers[0].image.as_deref();
+        assert_eq!(image, Some(concat!("juicefs-sidecar:", env!("CARGO_PKG_VERSION"))));
+    }
+    let deployments: Api<Deployment> = Api::namespaced(plane.client().await, NAMESPACE);
+    assert_eq!(deployments.list(&ListParams::default()).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn every_variant_is_valid_by_schema_and_taken_by_the_api_server() {
+    let Some(plane) = control_plane::shared() else { return };
+    // A dry run stores no namespace for what comes after it.
+    stdout(
+        &plane
+            .kubectl()
+            .args(["apply", "-f"])
+            .arg(root().join("webhook-config/namespace.yaml"))
+            .output()
+            .unwrap(),
+    );
+    for components in VARIANTS {
+        let text = built(plane, components);
+        let dry_run = [
+            "apply",
+            "--dry-run=server",
+            "--server-side",
+            "--force-conflicts",
+            "--validate=strict",
+            "-f",
+            "-",
+        ];
+        let taken = stdout(&piped(plane.kubectl().args(dry_run), &text));
+        assert!(taken.lines().count() > 15, "{components:?}: {taken}");
+
+        let validate = root().join(".tools/venv/bin/kubernetes-validate");
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-all.yaml", components.len()));
+        fs::write(&file, &text).unwrap();
+        let valid = Command::new(validate).args(["--strict", "-k", "1.36"]).arg(&file).output().unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(valid.status.success(), "{components:?}: {}", String::from_utf8_lossy(&valid.stdout));
+    }
+}
+
+#[test]
+fn components_change_what_they_say() {
+    let Some(plane) = control_plane::shared() else { return };
+    let base = built(plane, VARIANTS[0]);
+    let serve = built(plane, VARIANTS[1]);
+    let beside = built(plane, VARIANTS[2]);
+    assert_eq!(base.matches("kind: Deployment").count(), 2);
+    assert_eq!(serve.matches("kind: Deployment").count(), 1);
+    assert!(serve.contains("- serve\n") && !serve.contains("name: juicefs-sidecar-webhook\n  namespace: juicefs-sidecar\n---\napiVersion: v1\nkind: ServiceAccount"));
+    assert!(base.contains("kind: CSIDriver") && !beside.contains("kind: CSIDriver"));
+}
