@@ -56,7 +56,11 @@ fn killing_what_supervises_it_ends_every_process() {
         .spawn()
         .unwrap();
     let pid = || fs::read_to_string(state.join("run/etcd.pid")).ok()?.trim().parse::<i32>().ok();
-    wait_until("etcd runs", || pid().is_some_and(alive));
+    // No earlier: what becomes etcd asks the kernel for this first.
+    let name = |pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    wait_until("etcd runs", || {
+        pid().is_some_and(|pid| name(pid).contains("\0etcd\0") && !name(pid).starts_with("setpriv"))
+    });
     let etcd = pid().unwrap();
     kill_process(Pid::from_child(&up), Signal::KILL).unwrap();
     up.wait().unwrap();
