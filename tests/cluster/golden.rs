@@ -63,6 +63,11 @@ fn recorded(name: String, folder: &Path, review: &str) -> Option<Case> {
     Some(Case { name, before: vec![before], after: vec![after] })
 }
 
+/// The pod that a case results in.
+pub(crate) fn result(case: &str) -> Value {
+    parse(&root().join("tests/golden").join(case).join("output.yaml")).remove(0)
+}
+
 /// What the API server says against creating this, in a namespace of the test's; nothing is stored.
 async fn complaint(client: &Client, namespace: &str, mut document: Value) -> Option<String> {
     if let Some(items) = document["items"].as_array_mut() {

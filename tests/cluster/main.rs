@@ -5,6 +5,7 @@
 
 mod control_plane;
 mod golden;
+mod host_network;
 mod lifetime;
 mod manifests;
 mod rights;
