@@ -6,6 +6,23 @@ use std::{collections::BTreeSet, time::Duration};
 
 const KILLS: u64 = 100;
 
+/// What an application may notice on a machine that does nothing else: no operation takes longer than this, ...
+const LONGEST_STALL: Duration = Duration::from_millis(500);
+
+/// ... and one in so many may be lost with the client that had it in hand.
+const OPERATIONS_FOR_A_LOSS: u128 = 500;
+
+/// How long the client takes there at most to start by itself, without the agent. It is measured here too, beside the
+/// same application; where it takes longer the machine is busy, and the bars move with it.
+const PLAIN_START: Duration = Duration::from_millis(300);
+
+/// How many slowest plain starts the longest stall may take on a busy machine. There are more kills than plain starts,
+/// so that more of the machine's own pauses fall into them.
+const STARTS_IN_A_STALL: u32 = 5;
+
+/// So many kills to a plain start.
+const KILLS_TO_A_START: u64 = 5;
+
 /// A number that differs from call to call and is the same in every run (xorshift).
 fn next(state: &mut u64, below: u64) -> u64 {
     *state ^= *state << 13;
@@ -30,6 +47,7 @@ fn a_hundred_kills_of_the_whole_client_go_unnoticed() {
     let _holder = pod.holder();
     let runner = pod.runner();
     let application = pod.application("busy");
+    let mut slowest_start = PLAIN_START;
     let mut numbers = 0x5eed_u64;
     for kill in 1..=KILLS {
         std::thread::sleep(Duration::from_millis(next(&mut numbers, 200)));
@@ -44,27 +62,35 @@ fn a_hundred_kills_of_the_whole_client_go_unnoticed() {
         if kill % 7 != 0 {
             wait_until("the next client to serve", || pod.ready(Some("data")).0 == Some(0));
         }
+        if kill % KILLS_TO_A_START == 0 {
+            slowest_start = slowest_start.max(pod.plain_start());
+        }
     }
     pod.wait_until_ready();
     let restarts = pod.status("data")["restarts"].as_u64().unwrap();
     let report = application.finish(&pod);
-    let starts = start_times(&pod);
+    let longest = Duration::from_millis(report.longest);
+    let lost = u128::from(report.bad_descriptors + report.repeated);
+    let start = slowest_start.as_millis();
     println!(
-        "{KILLS} kills ({restarts} restarts): {} operations, {} errors, {} files checked, longest stall {} ms \
-         (longest start of the client {} ms), {} descriptors open for writing lost, {} renames repeated",
+        "{KILLS} kills ({restarts} restarts): {} operations, {} errors, {} files checked, longest stall {longest:?} \
+         (slowest start of the client by itself {start} ms, of the next one after a kill {} ms), \
+         {} descriptors open for writing lost, {} renames repeated",
         report.operations,
         report.errors.len(),
         report.checked,
-        report.longest,
-        starts.iter().max().unwrap(),
+        start_times(&pod).iter().max().unwrap(),
         report.bad_descriptors,
         report.repeated,
     );
     assert!(restarts >= KILLS);
     assert_eq!(report.errors, [""; 0]);
     assert!(report.checked > 10 && report.operations > 1000);
-    // The bar is half a second; the machine may be busy with anything else.
-    assert!(report.longest < 10_000);
+    let longest_stall =
+        if slowest_start > PLAIN_START { slowest_start * STARTS_IN_A_STALL } else { LONGEST_STALL };
+    assert!(longest <= longest_stall, "a stall of {longest:?}, more than {longest_stall:?}");
+    let bearable = u128::from(report.operations) * start / PLAIN_START.as_millis() / OPERATIONS_FOR_A_LOSS;
+    assert!(lost <= bearable, "{lost} operations lost, more than {bearable}");
 }
 
 #[test]

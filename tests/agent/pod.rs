@@ -5,7 +5,10 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::{fs::FileTypeExt, process::ExitStatusExt},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One test at a time: they measure stalls, on few cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The inode of a JuiceFS volume's root.
+const ROOT_INODE: u64 = 1;
 
 /// The user as which the client runs.
 pub(crate) const NOBODY: u32 = 65534;
@@ -345,6 +351,29 @@ impl Pod {
         words.extend(client.iter().map(String::as_str));
         let more = ["--pid", "--fork", "--kill-child", "--mount-proc"];
         Runner { container: self.container("slave", &more, &words, "runner.log") }
+    }
+
+    /// How long the client takes without the agent: mounting by itself, until its mount answers.
+    pub(crate) fn plain_start(&self) -> Duration {
+        let (mountpoint, client, metadata) = (self.path("plain"), self.path("juicefs"), self.metadata());
+        fs::create_dir_all(&mountpoint).unwrap();
+        // A client that runs as root adds itself to updatedb.conf.
+        let script = "mount -t tmpfs tmpfs /tmp && cd / \
+                      && if [ -e /etc/updatedb.conf ]; then mount --bind /dev/null /etc/updatedb.conf; fi \
+                      && exec \"$@\"";
+        let mut words = vec!["sh", "-c", script, "sh", &client, "--no-agent", "mount", "--no-usage-report"];
+        let metrics = format!("127.0.0.1:{}", free_port());
+        words.extend(["--no-bgjob", "--metrics", &metrics, "--cache-dir", "memory", &metadata, &mountpoint]);
+        let more = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+        let begin = Instant::now();
+        let container = self.container("private", &more, &words, "plain.log");
+        wait_until("a client without the agent", || {
+            let inside = children_of(container.pid())
+                .first()
+                .map(|pid| PathBuf::from(format!("/proc/{}/root{mountpoint}", pid.as_raw_nonzero())));
+            inside.and_then(|root| fs::metadata(root).ok()).is_some_and(|root| root.ino() == ROOT_INODE)
+        });
+        begin.elapsed()
     }
 
     /// Starts the client of `data` and waits until the mount answers.
