@@ -4,15 +4,21 @@
 //! [`Engine`] give the bytes of the answer. The server ([`serve`]) and the command line call the same function, so
 //! that they cannot disagree.
 
+mod body;
+pub mod connections;
 pub mod http;
-mod idle;
+pub mod limits;
 pub mod pods;
+mod port;
 pub mod response;
 pub mod review;
 pub mod secrets;
 pub mod serve;
+mod shares;
+mod stalled;
 pub mod state;
 pub mod timeout;
+pub mod turned_away;
 pub mod volumes;
 
 use serde::Deserialize;

@@ -10,7 +10,7 @@ use rustls::{
     client::verify_server_cert_signed_by_trust_anchor,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
-    server::ParsedCertificate,
+    server::{NoServerSessionStorage, ParsedCertificate},
 };
 
 /// The one choice of a cryptography library; everything that speaks TLS is given this.
@@ -56,7 +56,7 @@ pub enum Unusable {
     Setup(rustls::Error),
 }
 
-/// What the server speaks with this identity: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+/// What the server speaks with this identity: TLS 1.2 and 1.3, HTTP/1.1.
 pub fn server_config(identity: Identity) -> Result<ServerConfig, Unusable> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(DEFAULT_VERSIONS)
@@ -64,9 +64,10 @@ pub fn server_config(identity: Identity) -> Result<ServerConfig, Unusable> {
         .with_no_client_auth()
         .with_single_cert(identity.chain, identity.key)
         .map_err(Unusable::Key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // API servers keep connections and resume no sessions: tickets would be made, sent and thrown away.
     config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 

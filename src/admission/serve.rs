@@ -1,29 +1,26 @@
-//! The server: TLS connections to the router, a plain port beside it, and an end that loses no request.
+//! The server: the port for reviews, the port for health, and an end that loses no request.
 
 use std::{
     future::Future,
     io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use axum::Router;
-use axum_server::{
-    Handle, Server,
-    accept::{Accept, DefaultAcceptor, NoDelayAcceptor},
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
-};
-use hyper_util::rt::TokioTimer;
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    http::{Limits, plain_router, router},
-    idle::Idle,
+    connections::Connections,
+    http::{plain_router, router},
+    port::Port,
     state::App,
 };
+
+/// Connections that may wait to be accepted; many, so that those who only connect do not keep others out.
+const BACKLOG: i32 = 1024;
 
 /// How the server ends.
 #[derive(Clone, Copy, Debug)]
@@ -63,44 +60,47 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
     let listener = TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true).map_err(named)?;
+    // The standard library listens with 128; asked again, the system takes the new number.
+    rustix::net::listen(&listener, BACKLOG).map_err(|error| named(error.into()))?;
     Ok(listener)
 }
 
 /// Serves until `stop` is ready and the requests in flight are answered; a second `stop` ends it at once.
+///
+/// New connections are spoken to with whatever `tls` holds at the time.
 pub async fn serve<F: Future<Output = Stop>>(
     app: Arc<App>,
     listeners: Listeners,
-    tls: Arc<ServerConfig>,
+    tls: Arc<ArcSwap<ServerConfig>>,
     drain: Drain,
     stop: impl Fn() -> F,
 ) -> io::Result<()> {
-    let admission = Handle::new();
-    let plain = Handle::new();
-    let mut reviews = tokio::spawn(tls_server(&app, listeners.admission, tls, &admission)?);
-    let mut health = tokio::spawn(plain_server(&app, listeners.plain, &plain)?);
+    let (drained, draining) = watch::channel(false);
+    let (ports, never) = (ports(&app, tls), watch::channel(false));
+    let mut reviews = Task(tokio::spawn(ports.0.serve(listeners.admission, draining)));
+    let mut health = Task(tokio::spawn(ports.1.serve(listeners.plain, never.1)));
     let stopped = tokio::select! {
         stopped = stop() => stopped,
-        ended = &mut reviews => return flat(ended),
-        ended = &mut health => return flat(ended),
+        ended = &mut reviews.0 => return flat(ended),
+        ended = &mut health.0 => return flat(ended),
     };
     app.drain();
-    tracing::info!(connections = admission.connection_count(), "stopping: not ready any more");
+    tracing::info!(connections = app.connections.count(), "stopping: not ready any more");
     let ending = async {
         if stopped == Stop::Managed {
             tokio::time::sleep(drain.delay).await;
         }
-        admission.graceful_shutdown(Some(drain.limit));
-        flat((&mut reviews).await)
+        drained.send_replace(true);
+        // Those who take longer than the limit are left.
+        tokio::time::timeout(drain.limit, &mut reviews.0).await.map_or(Ok(()), flat)
     };
     let ended = tokio::select! {
         ended = ending => ended,
         _ = stop() => {
-            tracing::warn!(connections = admission.connection_count(), "stopping at once: asked to a second time");
-            admission.shutdown();
+            tracing::warn!(connections = app.connections.count(), "stopping at once: asked to a second time");
             Ok(())
         }
     };
-    plain.shutdown();
     tracing::info!("stopped");
     ended
 }
@@ -109,82 +109,30 @@ fn flat(joined: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<()
     joined.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-fn tls_server(
-    app: &Arc<App>,
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    handle: &Handle<SocketAddr>,
-) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
-        .handshake_timeout(app.limits.handshake)
-        // Answers are small and awaited: none may wait for the acknowledgement of the one before.
-        .acceptor(NoDelayAcceptor::new());
-    let acceptor = Watched { acceptor, app: Arc::clone(app) };
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(acceptor);
-    bound(&mut server, &app.limits);
-    let router: Router = router(app);
-    Ok(async move { server.serve(router.into_make_service()).await })
-}
+/// A task that ends with its owner.
+struct Task(JoinHandle<io::Result<()>>);
 
-fn plain_server(
-    app: &Arc<App>,
-    listener: TcpListener,
-    handle: &Handle<SocketAddr>,
-) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
-    let mut server: Server<SocketAddr, DefaultAcceptor> =
-        axum_server::from_tcp(listener)?.handle(handle.clone());
-    bound(&mut server, &app.limits);
-    let router = plain_router(app);
-    Ok(async move { server.serve(router.into_make_service()).await })
-}
-
-fn bound<A>(server: &mut Server<SocketAddr, A>, limits: &Limits) {
-    let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.head / 4)
-        .keep_alive_timeout(limits.head / 8);
-}
-
-/// Tells of connections that never become TLS, and ends those on which nothing happens.
-#[derive(Clone)]
-struct Watched<A> {
-    acceptor: A,
-    app: Arc<App>,
-}
-
-impl<A, S> Accept<TcpStream, S> for Watched<A>
-where
-    A: Accept<TcpStream, S>,
-    A::Future: Send + 'static,
-    A::Stream: Send,
-    A::Service: Send,
-{
-    type Stream = Idle<A::Stream>;
-    type Service = A::Service;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let peer = stream.peer_addr().ok();
-        let accepting = self.acceptor.accept(stream, service);
-        let app = Arc::clone(&self.app);
-        Box::pin(async move {
-            match accepting.await {
-                Ok((stream, service)) => Ok((Idle::new(stream, app.limits.head), service)),
-                Err(error) => {
-                    app.metrics.handshake_failed();
-                    let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-                    // Probes and port scans connect and go; the API server's complaint about us is worth a warning.
-                    if error.kind() == io::ErrorKind::InvalidData {
-                        tracing::warn!(peer, %error, "tls handshake failed; does the webhook's caBundle match?");
-                    } else {
-                        tracing::debug!(peer, %error, "tls handshake failed");
-                    }
-                    Err(error)
-                }
-            }
-        })
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
+}
+
+/// The port for reviews and the one for health and metrics.
+fn ports(app: &Arc<App>, tls: Arc<ArcSwap<ServerConfig>>) -> (Port, Port) {
+    let limits = app.limits;
+    let reviews = Port {
+        router: router(app),
+        tls: Some(tls),
+        connections: Arc::clone(&app.connections),
+        metrics: Arc::clone(&app.metrics),
+        limits,
+    };
+    let health = Port {
+        router: plain_router(app),
+        tls: None,
+        connections: Connections::new(limits.plain_connections, limits.patience),
+        ..reviews.clone()
+    };
+    (reviews, health)
 }

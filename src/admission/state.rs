@@ -9,9 +9,8 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::Semaphore;
 
-use super::http::Limits;
+use super::{connections::Connections, limits::Limits, shares::Shares};
 use crate::{
     config::{Config, Process},
     inject::Engine,
@@ -41,13 +40,19 @@ pub struct App {
     state: ArcSwap<State>,
     draining: AtomicBool,
     /// What is counted.
-    pub metrics: Metrics,
-    /// Bounds on what a request may take.
+    pub metrics: Arc<Metrics>,
+    /// Bounds on what peers may take.
     pub limits: Limits,
-    /// A permit for each request that may be handled at once.
-    pub(super) places: Semaphore,
-    /// A permit for each KiB that request bodies may occupy at once.
-    pub(super) memory: Semaphore,
+    /// Who is connected to the port for reviews.
+    pub connections: Arc<Connections>,
+    /// Bytes for bodies that are more than their connection's own.
+    pub(super) memory: Arc<Shares>,
+    /// The right to go on beyond these, which one body has at a time.
+    pub(super) last: Arc<Shares>,
+    /// Bytes of bodies that may be parsed at once: as many as the largest one has.
+    pub(super) parsing: Arc<Shares>,
+    /// Bytes of answers on their way.
+    pub(super) answers: Arc<Shares>,
 }
 
 impl App {
@@ -56,9 +61,12 @@ impl App {
         Self {
             state: ArcSwap::from_pointee(state),
             draining: AtomicBool::new(false),
-            metrics,
-            places: Semaphore::new(limits.in_flight),
-            memory: Semaphore::new(limits.memory_kib()),
+            metrics: Arc::new(metrics),
+            connections: Connections::new(limits.connections, limits.patience),
+            memory: Shares::new(limits.bodies),
+            last: Shares::new(1),
+            parsing: Shares::new(limits.body),
+            answers: Shares::new(limits.answers),
             limits,
         }
     }

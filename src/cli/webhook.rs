@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use clap::Args;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,7 +23,7 @@ use tokio::{
 use super::process::ProcessArguments;
 use crate::{
     admission::{
-        http::Limits,
+        limits::Limits,
         serve::{Drain, Listeners, Stop, serve},
         state::{App, Source, State, follow},
         timeout,
@@ -83,10 +84,10 @@ pub struct WebhookArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
     ca_out: Option<PathBuf>,
 
-    /// Requests handled at once; more are answered 503, and the API server's caller tries again
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().in_flight,
+    /// Connections for reviews at once, each with one request at a time; when there are more, the slowest yield
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().connections,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
-    max_in_flight: usize,
+    max_connections: usize,
 
     /// After SIGTERM, how long to go on accepting connections while /readyz already says no
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
@@ -147,13 +148,13 @@ fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
     let (identity, ca_pem) = identity(arguments)?;
     let validity = tls::check(&identity, SystemTime::now())?;
     metrics.serving_certificate_until(validity.not_after);
-    let tls = Arc::new(tls::server_config(identity)?);
+    let tls = Arc::new(ArcSwap::from_pointee(tls::server_config(identity)?));
     let listeners = Listeners::bind(arguments.listen, arguments.metrics_listen).context("cannot listen")?;
     // Only now: a second server on the same port must not overwrite the CA of the first.
     if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
         files::publish(path, ca_pem)?;
     }
-    let limits = Limits { in_flight: arguments.max_in_flight, ..Limits::default() };
+    let limits = Limits { connections: arguments.max_connections, ..Limits::default() };
     let app = Arc::new(App::new(state, metrics, limits));
     let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
     let runtime =

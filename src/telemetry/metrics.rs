@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    admission::{Endpoint, http::TurnedAway},
+    admission::{Endpoint, turned_away::TurnedAway},
     outcome::Code,
 };
 
@@ -53,6 +53,7 @@ pub struct Metrics {
     turned_away: Family<ByReason, Counter>,
     reloads: Family<ByResult, Counter>,
     handshake_failures: Counter,
+    yielded: Counter,
     certificate_expiry: Gauge<u64, AtomicU64>,
 }
 
@@ -76,6 +77,7 @@ impl Metrics {
             turned_away: Family::default(),
             reloads: Family::default(),
             handshake_failures: Counter::default(),
+            yielded: Counter::default(),
             certificate_expiry: Gauge::default(),
         };
         metrics.create_series();
@@ -110,7 +112,7 @@ impl Metrics {
         registry.register("in_flight_requests", "Requests being handled", self.in_flight.clone());
         registry.register(
             "requests_turned_away",
-            "Requests answered without a review; overload is load being shed",
+            "Requests answered without a review; overload is room that did not come in time",
             self.turned_away.clone(),
         );
         registry.register(
@@ -122,6 +124,11 @@ impl Metrics {
             "tls_handshake_failures",
             "Connections that never became TLS; the API server's wrong CA bundle shows here",
             self.handshake_failures.clone(),
+        );
+        registry.register(
+            "connections_yielded",
+            "Connections ended because they were slow while others waited for their room",
+            self.yielded.clone(),
         );
         registry.register(
             "certificate_not_after_timestamp_seconds",
@@ -152,6 +159,11 @@ impl Metrics {
     /// Counts a connection that never became TLS.
     pub fn handshake_failed(&self) {
         self.handshake_failures.inc();
+    }
+
+    /// Counts a connection that had to make room for others.
+    pub fn connection_yielded(&self) {
+        self.yielded.inc();
     }
 
     /// Notes when the serving certificate expires, in seconds since 1970.

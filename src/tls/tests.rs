@@ -88,7 +88,7 @@ fn files_are_read_as_they_were_written_and_a_foreign_key_is_refused() {
     assert_eq!(identity.chain.len(), 2);
     check(&identity, at(TODAY)).unwrap();
     let config = server_config(identity).unwrap();
-    assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
 
     let foreign = files::read(&path("tls.crt"), &path("other.key")).unwrap();
     let error = server_config(foreign).unwrap_err().to_string();

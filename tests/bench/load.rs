@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench load` starts the release binary over the recorded cluster and prints requests per second,
 //! latencies and memory, first paced at 200 requests per second, then as fast as it goes. `-- --seconds 30
-//! --connections 25 --http2` changes how long each part takes, and how. Client and server share the machine, and the program writes its
+//! --connections 25` changes how long each part takes, and how. Client and server share the machine, and the program writes its
 //! log line per decision, as it would in production. Fails on any answer but the expected one.
 
 #![expect(clippy::expect_used, reason = "what cannot be set up has failed")]
@@ -109,13 +109,12 @@ fn listening(log: &Path) -> Result<Option<String>, Failure> {
 /// One connection's latencies; `pause` lies between the starts of two requests.
 async fn ask(
     server: Server,
-    http2: bool,
     exchanges: Arc<Vec<Exchange>>,
     first: usize,
     pause: Option<Duration>,
     until: Instant,
 ) -> Result<Vec<Duration>, Failure> {
-    let mut connection = if http2 { server.http2().await? } else { server.http1().await?.0 };
+    let mut connection = server.http1().await?.0;
     let mut latencies = Vec::with_capacity(1 << 16);
     let mut ticks = pause.map(tokio::time::interval);
     for exchange in exchanges.iter().cycle().skip(first) {
@@ -138,11 +137,10 @@ async fn ask(
 struct Options {
     seconds: u64,
     connections: u32,
-    http2: bool,
 }
 
 fn options() -> Result<Options, Failure> {
-    let mut options = Options { seconds: 10, connections: 25, http2: false };
+    let mut options = Options { seconds: 10, connections: 25 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -150,11 +148,10 @@ fn options() -> Result<Options, Failure> {
             "--connections" => {
                 options.connections = arguments.next().ok_or("--connections needs a number")?.parse()?;
             }
-            "--http2" => options.http2 = true,
             // Cargo adds it.
             "--bench" => {}
             other => {
-                return Err(format!("{other}: not known; --seconds, --connections and --http2 are").into());
+                return Err(format!("{other}: not known; --seconds and --connections are").into());
             }
         }
     }
@@ -177,7 +174,7 @@ async fn part(
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..options.connections {
         let first = usize::try_from(index)? % exchanges.len();
-        tasks.spawn(ask(server.clone(), options.http2, Arc::clone(exchanges), first, pause, until));
+        tasks.spawn(ask(server.clone(), Arc::clone(exchanges), first, pause, until));
     }
     let mut latencies = Vec::new();
     while let Some(asked) = tasks.join_next().await {

@@ -1,8 +1,8 @@
-//! An HTTPS client as an API server is one: one CA, keep-alive, HTTP/1.1 unless asked for HTTP/2.
+//! An HTTPS client as an API server is one: one CA, keep-alive, HTTP/1.1.
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -10,7 +10,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, client::conn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use juicefs_sidecar::tls::provider;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -18,20 +18,15 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Everything read from the socket so far, encrypted as it came.
 pub(crate) type Tape = Arc<Mutex<Vec<u8>>>;
 
-/// A connection to a webhook server.
-pub(crate) enum Connection {
-    /// Keep-alive, one request after another.
-    Http1(conn::http1::SendRequest<Full<Bytes>>),
-    /// Many at once.
-    Http2(conn::http2::SendRequest<Full<Bytes>>),
-}
+/// A connection to a webhook server: kept alive, one request after another.
+pub(crate) struct Connection(conn::http1::SendRequest<Full<Bytes>>);
 
 /// Who to talk to, and whom to trust.
 #[derive(Clone)]
@@ -45,6 +40,15 @@ pub(crate) struct Server {
 impl Server {
     /// A verified TLS connection that offers these protocols.
     pub(crate) async fn tls(&self, protocols: &[&[u8]]) -> io::Result<(TlsStream<Taped>, Tape)> {
+        self.tls_from([127, 0, 0, 1].into(), protocols).await
+    }
+
+    /// The same as another peer, from another of this machine's own addresses.
+    pub(crate) async fn tls_from(
+        &self,
+        peer: IpAddr,
+        protocols: &[&[u8]],
+    ) -> io::Result<(TlsStream<Taped>, Tape)> {
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).map_err(io::Error::other)?;
         roots.add(ca).map_err(io::Error::other)?;
@@ -54,7 +58,9 @@ impl Server {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let stream = TcpStream::connect(self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(peer, 0))?;
+        let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
         let tape = Tape::default();
         let stream = Taped { stream, tape: Arc::clone(&tape) };
@@ -68,42 +74,21 @@ impl Server {
         let (sender, connection) =
             conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        Ok((Connection::Http1(sender), tape))
-    }
-
-    /// An HTTP/2 connection.
-    pub(crate) async fn http2(&self) -> io::Result<Connection> {
-        let (stream, _) = self.tls(&[b"h2"]).await?;
-        let handshake = conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        Ok(Connection::Http2(sender))
+        Ok((Connection(sender), tape))
     }
 }
 
 impl Connection {
     /// Sends one review as an API server does and waits for the whole answer.
     pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Result<Response<Bytes>, hyper::Error> {
-        let uri = match self {
-            Self::Http1(_) => format!("{path}?timeout=10s"),
-            Self::Http2(_) => format!("https://localhost{path}?timeout=10s"),
-        };
-        let request = Request::post(uri)
+        let request = Request::post(format!("{path}?timeout=10s"))
             .header("host", "localhost")
             .header("content-type", "application/json")
             .header("user-agent", "kube-apiserver-admission")
             .body(Full::new(body))
             .expect("a request");
-        let response = match self {
-            Self::Http1(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await?
-            }
-            Self::Http2(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await?
-            }
-        };
+        self.0.ready().await?;
+        let response = self.0.send_request(request).await?;
         let (head, body) = response.into_parts();
         Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
     }

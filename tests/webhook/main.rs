@@ -8,6 +8,7 @@ mod damaged;
 mod program;
 mod recorded;
 mod router;
+mod slow;
 mod wire;
 
 use juicefs_sidecar::admission::{Answer, Endpoint, answer};

@@ -289,7 +289,7 @@ fn what_cannot_be_served_with_is_said_and_ends_with_2() {
         (with(&["--tls-name", "not a name"]), "neither a DNS name nor an IP address"),
         (with(&["--ca-out", &path("no/such/ca.crt")]), "ca.crt: cannot be written"),
         (with(&["--drain-delay", "soon"]), "like 10s or 1m30s"),
-        (with(&["--max-in-flight", "0"]), "0 is not in 1..="),
+        (with(&["--max-connections", "0"]), "0 is not in 1..="),
         (refused(&[]), "--manifests <PATH>"),
     ];
     for ((code, text), expected) in cases {
