@@ -196,7 +196,8 @@ fn unreadable<'a, O: Deserialize<'a>>(
         Ok((version, request)) => {
             let verdict = wanted(request).err().unwrap_or_else(|| {
                 let (place, what) = complaint::<O>(body);
-                let remedy = "correct this field; it is not what the API of Kubernetes says it is";
+                let remedy = "correct this field; it is not what the API of Kubernetes says it is, or larger than \
+                              any real one";
                 Refusal::new(Code::Unreadable, place, what, remedy).into()
             });
             finish(version, request, text(request.name.as_ref()), verdict)

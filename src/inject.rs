@@ -7,6 +7,7 @@ mod names;
 mod node;
 mod operation;
 mod order;
+mod outline;
 mod patch;
 mod plan;
 mod profile;
@@ -15,6 +16,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod undo;
+
+use std::borrow::Cow;
 
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -51,8 +54,8 @@ pub enum Family {
 pub struct Subject<'a> {
     /// The lean view.
     pub pod: &'a Pod<'a>,
-    /// The whole object, asked for only when a pod carries sidecars already.
-    pub object: &'a dyn Fn() -> Value,
+    /// The whole object as JSON text, asked for only when a pod carries sidecars already.
+    pub object: &'a dyn Fn() -> Result<Cow<'a, str>, serde_json::Error>,
     /// The namespace the pod is (to be) in.
     pub namespace: &'a str,
     /// Unique to this pod: the admission request's UID. `None` for a template, whose pods are many.
@@ -152,7 +155,7 @@ impl Engine<'_> {
         }
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
-        plan.drop_annotations_of(subject.object);
+        plan.drop_annotations_of(subject)?;
         let sidecars =
             classic::sidecars(&mut plan, &mut names, self.process.immutable, pod.spec.security_context)
                 .map_err(|nul| client::unusable("the path of the mount", nul))?;
@@ -170,16 +173,19 @@ impl Engine<'_> {
     /// Decides on a pod that says it carries sidecars: an intact one is left alone, a damaged one is mended.
     fn reinvoked(&self, subject: &Subject<'_>, text: &str) -> Result<Decision, Refusal> {
         let status = parse_status(text)?;
-        let actual = (subject.object)();
-        let mut restored = actual.clone();
-        undo::undo(&actual, &status).apply(&mut restored).map_err(|error| misfit(&error))?;
-        let view = Pod::deserialize(&restored).map_err(|error| misfit(&error))?;
-        let object = || restored.clone();
-        // NB: `kubectl debug --copy-to`, or an exported pod, brings the status of another pod with it.
-        let copied = status.pod.as_ref().is_some_and(|pod| *pod != pod_of(subject.namespace, &view.metadata));
-        let identity = if copied { subject.identity } else { status.identity.as_deref() };
-        let decision = self.planned(&Subject { pod: &view, object: &object, identity, ..*subject })?;
-        let mut desired = restored.clone();
+        let actual = outline(subject, Some(&status))?;
+        // Restored first, and then as it should be: one copy, since nobody reads the one after the other is made.
+        let mut desired = actual.clone();
+        undo::undo(&actual, &status).apply(&mut desired).map_err(|error| misfit(&error))?;
+        let decision = {
+            let view = Pod::deserialize(&desired).map_err(|error| misfit(&error))?;
+            let object = || Ok(Cow::Owned(desired.to_string()));
+            // NB: `kubectl debug --copy-to`, or an exported pod, brings the status of another pod with it.
+            let (namespace, family) = (subject.namespace, subject.family);
+            let copied = status.pod.as_ref().is_some_and(|pod| *pod != pod_of(namespace, &view.metadata));
+            let identity = if copied { subject.identity } else { status.identity.as_deref() };
+            self.planned(&Subject { pod: &view, object: &object, namespace, identity, family })?
+        };
         decision.patch.apply(&mut desired).map_err(|error| internal("patch", &error))?;
         let Some(wanted) = desired["metadata"]["annotations"][STATUS].as_str() else {
             // Nothing is JuiceFS any more: what is there is not ours to judge.
@@ -216,6 +222,20 @@ pub fn uninject(pod: &Value) -> Result<Option<Patch>, Refusal> {
         Some(text) => Ok(Some(undo::undo(pod, &parse_status(text)?))),
         None => Ok(None),
     }
+}
+
+/// The parts of a subject that matter, as a value.
+fn outline(subject: &Subject<'_>, status: Option<&Status>) -> Result<Value, Refusal> {
+    let text = (subject.object)().map_err(|error| internal("object", &error))?;
+    outline::outline(&text, status).map_err(|error| {
+        let what = format!("cannot be looked at again: {error}");
+        Refusal::new(
+            Code::PodUnsupported,
+            "the pod",
+            what,
+            "make the pod smaller, or remove what is no part of it",
+        )
+    })
 }
 
 fn parse_status(text: &str) -> Result<Status, Refusal> {

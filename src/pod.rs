@@ -5,12 +5,14 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod affinity;
+pub(crate) mod bounded;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de};
 
+use self::bounded::{Element, length, size};
 pub use self::{
     affinity::{Affinity, NodeAffinity, NodeRequirement, NodeSelector, NodeSelectorTerm},
     text::Text,
@@ -54,7 +56,7 @@ pub struct Metadata<'a> {
     #[serde(borrow)]
     pub annotations: Option<Annotations<'a>>,
     /// Who made the pod.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<256, _, _>")]
     pub owner_references: Option<Vec<OwnerReference<'a>>>,
 }
 
@@ -117,22 +119,22 @@ pub struct OwnerReference<'a> {
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec<'a> {
     /// Volumes in the order of the pod.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<1024, _, _>")]
     pub volumes: Option<Vec<Volume<'a>>>,
     /// Init containers, native sidecars among them.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<512, _, _>")]
     pub init_containers: Option<Vec<Container<'a>>>,
     /// Application containers.
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<512, _, _>")]
     pub containers: Vec<Container<'a>>,
     /// Ephemeral containers; only their names matter.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<512, _, _>")]
     pub ephemeral_containers: Option<Vec<Container<'a>>>,
     /// Rarely set at admission.
     #[serde(borrow)]
     pub node_name: Option<Text<'a>>,
     /// Labels the node must have.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::map::<1024, _, _, _>")]
     pub node_selector: Option<BTreeMap<Text<'a>, Text<'a>>>,
     /// Only its node affinity is read.
     #[serde(borrow)]
@@ -243,10 +245,10 @@ pub struct ClaimTemplateMetadata<'a> {
     #[serde(borrow)]
     pub name: Option<Text<'a>>,
     /// Copied to the claim.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::map::<1024, _, _, _>")]
     pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
     /// Copied to the claim.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::map::<1024, _, _, _>")]
     pub annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
 }
 
@@ -258,7 +260,7 @@ pub struct ClaimTemplateSpec<'a> {
     #[serde(borrow)]
     pub storage_class_name: Option<Text<'a>>,
     /// `ReadWriteOnce` and its like.
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<64, _, _>")]
     pub access_modes: Vec<Text<'a>>,
 }
 
@@ -273,13 +275,13 @@ pub struct Container<'a> {
     #[serde(borrow)]
     pub restart_policy: Option<Text<'a>>,
     /// Declared ports.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
     pub ports: Option<Vec<Port<'a>>>,
     /// Mounts in their order.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
     pub volume_mounts: Option<Vec<VolumeMount<'a>>>,
     /// Block devices; a JuiceFS volume cannot be one.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
     pub volume_devices: Option<Vec<VolumeDevice<'a>>>,
     /// Requests and limits, for `resourcePercentages`.
     #[serde(borrow)]
@@ -304,10 +306,10 @@ pub struct Port<'a> {
 #[serde(default)]
 pub struct Resources<'a> {
     /// Quantities by resource name.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::map::<256, _, _, _>")]
     pub requests: Option<BTreeMap<Text<'a>, Text<'a>>>,
     /// Quantities by resource name.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::map::<256, _, _, _>")]
     pub limits: Option<BTreeMap<Text<'a>, Text<'a>>>,
 }
 
@@ -335,6 +337,36 @@ pub struct VolumeMount<'a> {
     /// `None`, `HostToContainer` or `Bidirectional`.
     #[serde(borrow)]
     pub mount_propagation: Option<Text<'a>>,
+}
+
+impl Element for OwnerReference<'_> {}
+impl Element for Port<'_> {}
+impl Element for VolumeDevice<'_> {}
+impl Element for VolumeMount<'_> {}
+
+impl Element for Container<'_> {
+    fn held(&self) -> usize {
+        let quantities = self
+            .resources
+            .as_ref()
+            .map_or(0, |resources| size(resources.requests.as_ref()) + size(resources.limits.as_ref()));
+        quantities
+            + length(self.ports.as_ref())
+            + length(self.volume_mounts.as_ref())
+            + length(self.volume_devices.as_ref())
+    }
+}
+
+impl Element for Volume<'_> {
+    fn held(&self) -> usize {
+        let template = self.ephemeral.as_ref().and_then(|source| source.volume_claim_template.as_ref());
+        template.map_or(0, |template| {
+            let metadata = &template.metadata;
+            size(metadata.labels.as_ref())
+                + size(metadata.annotations.as_ref())
+                + template.spec.access_modes.len()
+        })
+    }
 }
 
 impl Spec<'_> {

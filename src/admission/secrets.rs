@@ -12,14 +12,17 @@ use super::{
 };
 use crate::{
     outcome::{Code, Refusal},
-    pod::Text,
+    pod::{Text, bounded},
     volume::secret::{UserSecret, check},
 };
+
+/// What Kubernetes lets the data of a secret be.
+const LARGEST: usize = 1 << 20;
 
 /// A Secret; `stringData` is merged into `data` before admission.
 #[derive(Debug, Default, Deserialize)]
 struct Secret<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "bounded::map::<4096, _, _, _>")]
     data: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
 }
 
@@ -46,6 +49,17 @@ fn decide(request: &Request<'_, Secret<'_>>) -> Verdict {
     let Some(secret) = &request.object else {
         return Refusal::new(Code::Unreadable, "request.object", "is missing", "send the secret").into();
     };
+    let place = format!("secret \"{}/{}\"", text(request.namespace.as_ref()), text(request.name.as_ref()));
+    let length: usize = secret.data.iter().flatten().map(|(_, value)| text(value.as_ref()).len()).sum();
+    if length / 4 * 3 > LARGEST {
+        return Refusal::new(
+            Code::SecretInvalid,
+            place,
+            "is larger than 1 MiB",
+            "give it what the client needs",
+        )
+        .into();
+    }
     let (data, mut problems) = decoded(secret);
     for problem in check(&data) {
         separate(&mut problems);
@@ -55,7 +69,6 @@ fn decide(request: &Request<'_, Secret<'_>>) -> Verdict {
         let warnings = UserSecret::parse(&data).map(|secret| secret.warnings).unwrap_or_default();
         return Verdict { warnings, ..Verdict::new(Code::Valid, "the secret can be used") };
     }
-    let place = format!("secret \"{}/{}\"", text(request.namespace.as_ref()), text(request.name.as_ref()));
     Refusal::new(Code::SecretInvalid, place, problems, "correct these keys of its data").into()
 }
 

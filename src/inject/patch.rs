@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as api;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Serialize, de::IgnoredAny};
+use serde_json::json;
 
 use crate::{
     inject::{
@@ -16,7 +16,7 @@ use crate::{
         operation::Patch,
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
-        status::{Before, DEFAULT_CONTAINER, DONE, MountBefore, STATUS, Status, StatusVolume, pod_of},
+        status::{Before, DEFAULT_CONTAINER, DONE, Mode, MountBefore, STATUS, Status, StatusVolume, pod_of},
     },
     pod::{Container, Pod, VolumeMount},
     volume::resolve::PodVolume,
@@ -43,7 +43,7 @@ pub(crate) fn operations(
             identity: identity.map(str::to_owned),
             pod: identity.map(|_| pod_of(namespace, &pod.metadata)),
             config: revision.to_owned(),
-            ..Status::new("classic")
+            ..Status::new(Mode::Classic)
         },
         volumes: pod.spec.volumes.as_ref().map_or(0, Vec::len),
     };
@@ -267,13 +267,15 @@ impl Writer<'_> {
     }
 }
 
-/// VCI's list of propagating mounts: ours first, then what was there.
+/// VCI's list of propagating mounts: ours first, then what was there, word for word.
 fn vci_mounts(clients: &[Client], old: Option<&str>) -> String {
     let ours = clients
         .iter()
-        .map(|client| json!({ "container": client.container, "mountPath": client.mount_point }));
-    let old = old.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok()).unwrap_or_default();
-    Value::Array(ours.chain(old).collect()).to_string()
+        .map(|client| json!({ "container": client.container, "mountPath": client.mount_point }).to_string());
+    let is_list = |text: &&str| serde_json::from_str::<Vec<IgnoredAny>>(text).is_ok();
+    let old = old.filter(is_list).and_then(|text| text.trim().strip_prefix('[')?.strip_suffix(']'));
+    let old = old.map(str::trim).filter(|elements| !elements.is_empty());
+    format!("[{}]", ours.chain(old.map(str::to_owned)).collect::<Vec<_>>().join(","))
 }
 
 /// What the platform's own driver is asked for.

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::{
     client::{self, Script, UserMetrics},
     config::ClaimReference,
     inject::{
         Engine, Family, Subject, VolumeReport, check,
         names::Names,
-        node, order,
+        node, order, outline,
         profile::{Profile, Shared},
     },
     outcome::{Code, Refusal},
@@ -155,14 +153,15 @@ impl Plan {
     }
 
     /// Leaves out annotations of patches that the pod sets itself: the pod's own word counts.
-    pub(crate) fn drop_annotations_of(&mut self, object: &dyn Fn() -> Value) {
+    pub(crate) fn drop_annotations_of(&mut self, subject: &Subject<'_>) -> Result<(), Refusal> {
         if self.clients.iter().any(|client| !client.settings.annotations.is_empty()) {
-            let object = object();
-            let own = &object["metadata"]["annotations"];
+            let pod = outline(subject, None)?;
+            let own = &pod["metadata"]["annotations"];
             for client in &mut self.clients {
                 client.settings.annotations.retain(|key, _| own.get(key).is_none());
             }
         }
+        Ok(())
     }
 
     /// One sentence for people.
@@ -202,15 +201,15 @@ impl Plan {
 }
 
 /// Adds one client after the other to a plan.
-struct Planner<'a> {
+struct Planner<'a, 's> {
     engine: &'a Engine<'a>,
-    subject: &'a Subject<'a>,
+    subject: &'a Subject<'s>,
     names: &'a mut Names,
     node_labels: Option<&'a Map>,
     plan: Plan,
 }
 
-impl Planner<'_> {
+impl Planner<'_, '_> {
     fn add(&mut self, resolved: Resolved) -> Result<(), Refusal> {
         let engine = self.engine;
         let secret = user_secret(engine, &resolved)?;

@@ -13,6 +13,8 @@ pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The schema this release writes and reads.
 const VERSION: u32 = 1;
+/// All annotations of an object together, by the rules of Kubernetes.
+const LONGEST: usize = 256 << 10;
 
 /// What was injected into a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +22,8 @@ const VERSION: u32 = 1;
 pub(crate) struct Status {
     /// Schema of this annotation.
     pub(crate) version: u32,
-    /// `classic`: the client itself is the sidecar.
-    pub(crate) mode: String,
+    /// What kind of sidecars they are.
+    pub(crate) mode: Mode,
     /// Kind of node planned for.
     pub(crate) profile: String,
     /// Whether the clients are native sidecars.
@@ -42,6 +44,15 @@ pub(crate) struct Status {
     pub(crate) added_volumes: Vec<String>,
     /// What else was changed.
     pub(crate) undo: Undo,
+}
+
+/// A kind of sidecars. One that this release does not know cannot be taken away by it either, so it is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Mode {
+    /// The client itself is the sidecar, one for each volume.
+    #[default]
+    Classic,
 }
 
 /// One client and its volume.
@@ -128,12 +139,17 @@ pub(crate) struct MountBefore {
 
 impl Status {
     /// A status of this release's schema.
-    pub(crate) fn new(mode: &str) -> Self {
-        Self { version: VERSION, mode: mode.to_owned(), ..Self::default() }
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self { version: VERSION, mode, ..Self::default() }
     }
 
     /// Reads the annotation; the error says what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!(
+                "it is longer than {LONGEST} bytes, which is all that Kubernetes lets annotations be"
+            ));
+        }
         let status: Self =
             serde_json::from_str(text).map_err(|error| format!("it does not parse: {error}"))?;
         if status.version != VERSION {
@@ -178,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_status_reads_back_as_it_was_written() {
-        let mut status = Status::new("classic");
+        let mut status = Status::new(Mode::Classic);
         status.identity = Some("15a9c4cc-ad55-412b-b2d1-a430f77e12f2".to_owned());
         status.undo.grace = Some(Before::Absent);
         status
@@ -187,6 +203,19 @@ mod tests {
             .push(MountBefore { read_only: Some(Before::Was(false)), ..MountBefore::default() });
         let text = serde_json::to_string(&status).unwrap();
         assert_eq!(Status::parse(&text), Ok(status));
+    }
+
+    #[test]
+    fn a_mode_of_the_future_and_a_text_without_end_are_refused() {
+        let text = |mode: &str, container: &str| {
+            format!(
+                r#"{{"version":1,"mode":"{mode}","profile":"node","native":true,"volumes":[{{"container":"{container}","volume":"v","source":"ephemeral","shared":"csi"}}],"undo":{{}}}}"#
+            )
+        };
+        assert!(Status::parse(&text("classic", "a")).is_ok());
+        let error = Status::parse(&text("holographic", "a")).unwrap_err();
+        assert!(error.contains("holographic") && error.contains("classic"), "{error}");
+        assert!(Status::parse(&text("classic", &"a".repeat(LONGEST))).unwrap_err().contains("longer than"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Case {
         let view = Pod::deserialize(pod).unwrap();
         let subject = Subject {
             pod: &view,
-            object: &|| pod.clone(),
+            object: &|| Ok(pod.to_string().into()),
             namespace: "team-a",
             identity: self.identity,
             family: self.family,
@@ -309,7 +309,7 @@ fn the_object_is_read_again_only_for_injected_pods() {
     let view = Pod::deserialize(&value).unwrap();
     let object = || {
         reads.set(reads.get() + 1);
-        value.clone()
+        Ok(value.to_string().into())
     };
     let identity = Some("a");
     let subject =
@@ -435,6 +435,24 @@ fn a_container_added_later_gets_the_mount_too() {
     let repaired = patched(&pod, &decision);
     assert_eq!(repaired["spec"]["containers"][1]["volumeMounts"][0]["mountPropagation"], "HostToContainer");
     assert_eq!(case.decide(&repaired).code, Code::AlreadyInjected);
+}
+
+#[test]
+fn a_volume_added_later_keeps_what_it_holds() {
+    let mut pod = defaulted(Case::default().inject(&pod("logs")));
+    let volume =
+        json!({"name": "e", "y-unknown": {"z": [1]}, "persistentVolumeClaim": {"claimName": "shared-data"}});
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(volume);
+    let mount = json!({"name": "e", "mountPath": "/e"});
+    pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
+    let decision = Case::default().decide(&pod);
+    assert_eq!(decision.code, Code::Repaired, "{}", decision.message);
+    let repaired = patched(&pod, &decision);
+    let volumes = repaired["spec"]["volumes"].as_array().unwrap();
+    let added = volumes.iter().find(|volume| volume["name"] == "e").unwrap();
+    assert_eq!(added["y-unknown"], json!({"z": [1]}), "{added}");
+    assert!(added["hostPath"].is_object(), "{added}");
+    assert_eq!(Case::default().decide(&repaired).code, Code::AlreadyInjected);
 }
 
 #[test]

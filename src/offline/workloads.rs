@@ -1,5 +1,7 @@
 //! Workloads: where the pod is in them, and what is decided about it.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{Document, InputError, Manifests, Object, objects::objects};
@@ -86,7 +88,7 @@ impl Workload<'_> {
             "" => pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty()),
             _ => None,
         };
-        let object = || self.pod.clone();
+        let object = || Ok(Cow::Owned(self.pod.to_string()));
         Ok(engine.decide(&Subject { pod: &pod, object: &object, namespace, identity, family }))
     }
 

@@ -2,7 +2,11 @@
 
 use serde::Deserialize;
 
-use super::{Text, or_default};
+use super::{
+    Text,
+    bounded::{self, Element},
+    or_default,
+};
 
 /// `spec.affinity`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,7 +31,7 @@ pub struct NodeAffinity<'a> {
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeSelector<'a> {
     /// Alternatives.
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<256, _, _>")]
     pub node_selector_terms: Vec<NodeSelectorTerm<'a>>,
 }
 
@@ -36,10 +40,10 @@ pub struct NodeSelector<'a> {
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeSelectorTerm<'a> {
     /// On labels of the node.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<256, _, _>")]
     pub match_expressions: Option<Vec<NodeRequirement<'a>>>,
     /// On fields of the node; a DaemonSet's pod names its node by `metadata.name`.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::list::<256, _, _>")]
     pub match_fields: Option<Vec<NodeRequirement<'a>>>,
 }
 
@@ -54,6 +58,19 @@ pub struct NodeRequirement<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     pub operator: Text<'a>,
     /// The values of `In` and its like.
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<4096, _, _>")]
     pub values: Vec<Text<'a>>,
+}
+
+impl Element for NodeSelectorTerm<'_> {
+    fn held(&self) -> usize {
+        let requirements = self.match_expressions.iter().chain(&self.match_fields).flatten();
+        requirements.map(|requirement| 1 + requirement.held()).sum()
+    }
+}
+
+impl Element for NodeRequirement<'_> {
+    fn held(&self) -> usize {
+        self.values.len()
+    }
 }

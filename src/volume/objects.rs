@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::identifier::{NAME_GRAMMAR, UID_GRAMMAR, is_name, is_uid};
+use crate::{
+    identifier::{NAME_GRAMMAR, UID_GRAMMAR, is_name, is_uid},
+    pod::bounded,
+};
 
 /// Labels, annotations, attributes and parameters.
 pub type Map = BTreeMap<String, String>;
@@ -24,10 +27,10 @@ pub struct Metadata {
     #[serde(deserialize_with = "uid")]
     pub uid: String,
     /// Labels.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
     pub labels: Map,
     /// Annotations.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
     pub annotations: Map,
 }
 
@@ -47,7 +50,7 @@ pub struct Claim {
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSpec {
     /// `ReadWriteMany` and its like.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::list_or_empty::<64, _, _>")]
     pub access_modes: Vec<String>,
     /// Absent: the default class. Empty: none, a volume is chosen by name.
     pub storage_class_name: Option<String>,
@@ -76,14 +79,14 @@ pub struct PersistentVolume {
 #[serde(default, rename_all = "camelCase")]
 pub struct VolumeSpec {
     /// `ReadOnlyMany` alone makes the mount read-only.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::list_or_empty::<64, _, _>")]
     pub access_modes: Vec<String>,
     /// The claim the volume belongs to.
     pub claim_ref: Option<ClaimReference>,
     /// Absent for volumes of other kinds.
     pub csi: Option<CsiSource>,
     /// Mount options.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::list_or_empty::<1024, _, _>")]
     pub mount_options: Vec<String>,
     /// The class the volume was made by; empty for static ones.
     #[serde(deserialize_with = "or_default")]
@@ -116,7 +119,7 @@ pub struct CsiSource {
     #[serde(deserialize_with = "or_default")]
     pub volume_handle: String,
     /// Settings of the client.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
     pub volume_attributes: Map,
     /// The user secret.
     pub node_publish_secret_ref: Option<SecretReference>,
@@ -144,10 +147,10 @@ pub struct StorageClass {
     #[serde(deserialize_with = "or_default")]
     pub provisioner: String,
     /// Settings and secret references, templates among them.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
     pub parameters: Map,
     /// Mount options, templates among them.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounded::list_or_empty::<1024, _, _>")]
     pub mount_options: Vec<String>,
     /// `Immediate` or `WaitForFirstConsumer`.
     #[serde(deserialize_with = "or_default")]

@@ -183,7 +183,7 @@ impl Case {
         let pod: Pod<'_> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let subject = Subject {
             pod: &pod,
-            object: &|| patched.clone(),
+            object: &|| Ok(patched.to_string().into()),
             namespace: patched["metadata"]["namespace"].as_str().unwrap_or(NAMESPACE),
             identity: patched["metadata"]["uid"].as_str(),
             family: self.family(),

@@ -78,7 +78,7 @@ mountPodPatch:
         with_engine(setting, |engine| {
             engine.decide(&Subject {
                 pod: &pod,
-                object: &|| object.clone(),
+                object: &|| Ok(object.to_string().into()),
                 namespace: "app",
                 identity: Some(UID),
                 family: setting.family,
