@@ -1,8 +1,10 @@
 //! Behaviour: the ConfigMap (upstream schema) and what the process was told by flags and environment.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod cache;
 mod check;
 mod decode;
+mod field;
 mod merge;
 mod patch;
 mod select;
@@ -15,12 +17,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::{Deserialize, de::IgnoredAny};
 
 pub use self::{
+    cache::{CacheDirectoryPatch, CacheSource},
+    field::Field,
     merge::{Merged, Picked},
-    patch::{CacheDirectoryPatch, ClaimSelector, Floors, PatchItem, ResourcePercentages, Shares},
+    patch::{ClaimSelector, Floors, PatchItem, ResourcePercentages, Shares},
     select::{Target, match_labels},
     template::Templates,
 };
-use crate::volume::quantity::Quantity;
+use crate::notation::{Quantity, Version};
 
 /// What flags and environment say; the same for every request.
 #[derive(Clone, Debug)]
@@ -37,8 +41,8 @@ pub struct Process {
     pub immutable: bool,
     /// `auth` keeps the configuration of the console (`JFS_NO_UPDATE_CONFIG=enabled`).
     pub no_update_config: bool,
-    /// Version of the cluster (`major`, `minor`), if told; the nodes may be older.
-    pub kubernetes: Option<(u32, u32)>,
+    /// Version of the cluster, if told; the nodes may be older.
+    pub kubernetes: Option<Version>,
 }
 
 impl Process {
@@ -280,25 +284,11 @@ fn below_itself(text: &str) -> bool {
 }
 
 /// Which fields of an item have a template in them.
-fn templated_fields(item: &tree::Node) -> Vec<&'static str> {
-    const FIELDS: [&str; 13] = [
-        "ceMountImage",
-        "eeMountImage",
-        "mountOptions",
-        "env",
-        "cacheDirs",
-        "volumes",
-        "volumeMounts",
-        "volumeDevices",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "lifecycle",
-        "annotations",
-    ];
-    let has_template =
-        |field: &&str| item.field(field).is_some_and(|node| node.any_text(&template::has_template));
-    FIELDS.into_iter().filter(has_template).collect()
+fn templated_fields(item: &tree::Node) -> Vec<Field> {
+    let has_template = |field: &Field| {
+        item.field(field.as_str()).is_some_and(|node| node.any_text(&template::has_template))
+    };
+    Field::ALL.iter().copied().filter(|field| field.takes_templates()).filter(has_template).collect()
 }
 
 /// FNV-1a, 64 bits: the same for every build and replica, which the standard library's hasher does not promise.

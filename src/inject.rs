@@ -34,9 +34,9 @@ pub use self::{
 use crate::{
     client,
     config::{Config, Process},
-    outcome::{Code, Refusal},
+    outcome::{Code, Miss, Refusal},
     pod::Pod,
-    volume::{Lookup, resolve, settings::Provenance},
+    volume::{Catalog, resolve, settings::Provenance},
 };
 
 /// Which of the two webhook paths is asked; the pod's own marks refine it into a profile.
@@ -67,7 +67,7 @@ pub struct Subject<'a> {
 /// Everything a decision depends on beside the pod.
 pub struct Engine<'a> {
     /// Storage objects.
-    pub lookup: &'a dyn Lookup,
+    pub catalog: &'a Catalog,
     /// The ConfigMap.
     pub config: &'a Config,
     /// Flags and environment.
@@ -89,6 +89,8 @@ pub struct Decision {
     pub patch: Patch,
     /// One entry per JuiceFS claim, if the engine is to explain itself.
     pub volumes: Vec<VolumeReport>,
+    /// What was not known; were it, the decision might be another.
+    pub misses: Vec<Miss>,
 }
 
 /// What was decided for one claim.
@@ -116,6 +118,7 @@ impl Engine<'_> {
         self.outcome(subject).unwrap_or_else(|refusal| Decision {
             code: refusal.code,
             message: refusal.to_string(),
+            misses: refusal.misses,
             ..Decision::nothing(refusal.code, "")
         })
     }
@@ -138,7 +141,7 @@ impl Engine<'_> {
     /// Plans for a pod that carries no sidecars (any more).
     fn planned(&self, subject: &Subject<'_>) -> Result<Decision, Refusal> {
         let pod = subject.pod;
-        let resolution = resolve(pod, subject.namespace, self.lookup, &self.process.driver)?;
+        let resolution = resolve(pod, subject.namespace, self.catalog, &self.process.driver)?;
         let mut warnings = resolution.warnings;
         if resolution.volumes.is_empty() {
             let (code, message) = match resolution.missing.as_slice() {
@@ -151,7 +154,7 @@ impl Engine<'_> {
                     ),
                 ),
             };
-            return Ok(Decision { message, warnings, ..Decision::nothing(code, "") });
+            return Ok(Decision { message, warnings, misses: resolution.misses, ..Decision::nothing(code, "") });
         }
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
@@ -167,6 +170,7 @@ impl Engine<'_> {
             warnings,
             patch,
             volumes: if self.explain { plan.report() } else { Vec::new() },
+            misses: resolution.misses,
         })
     }
 
@@ -210,6 +214,7 @@ impl Decision {
             warnings: Vec::new(),
             patch: Patch::default(),
             volumes: Vec::new(),
+            misses: Vec::new(),
         }
     }
 }

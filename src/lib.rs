@@ -12,6 +12,8 @@ pub mod client;
 pub mod config;
 pub mod identifier;
 pub mod inject;
+pub mod map;
+pub mod notation;
 pub mod offline;
 pub mod outcome;
 pub mod pod;

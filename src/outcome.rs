@@ -157,6 +157,39 @@ pub struct Refusal {
     pub what: String,
     /// What the reader can do about it.
     pub remedy: String,
+    /// What was not known; were it, the answer might be another.
+    pub misses: Vec<Miss>,
+}
+
+/// An object that a decision depends on and that is not known.
+///
+/// It may exist all the same: whoever can look should, and ask again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Miss {
+    /// A PersistentVolumeClaim.
+    Claim {
+        /// The claim's namespace.
+        namespace: String,
+        /// The claim's name.
+        name: String,
+    },
+    /// A PersistentVolume.
+    Volume {
+        /// The volume's name.
+        name: String,
+    },
+    /// A StorageClass.
+    Class {
+        /// The class's name.
+        name: String,
+    },
+    /// A user secret.
+    Secret {
+        /// The secret's namespace.
+        namespace: String,
+        /// The secret's name.
+        name: String,
+    },
 }
 
 impl Refusal {
@@ -167,6 +200,13 @@ impl Refusal {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { code, place: place.into(), what: what.into(), remedy: remedy.into() }
+        let (place, what, remedy) = (place.into(), what.into(), remedy.into());
+        Self { code, place, what, remedy, misses: Vec::new() }
+    }
+
+    /// The refusal, made without knowing these.
+    #[must_use]
+    pub fn for_want_of(self, misses: Vec<Miss>) -> Self {
+        Self { misses, ..self }
     }
 }

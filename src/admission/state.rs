@@ -15,13 +15,13 @@ use crate::{
     config::{Config, Process},
     inject::Engine,
     telemetry::Metrics,
-    volume::Lookup,
+    volume::Catalog,
 };
 
 /// Everything a decision depends on beside the request; never changed, only replaced.
 pub struct State {
     /// Storage objects.
-    pub lookup: Box<dyn Lookup + Send + Sync>,
+    pub catalog: Catalog,
     /// The ConfigMap.
     pub config: Config,
     /// Flags and environment.
@@ -31,7 +31,7 @@ pub struct State {
 impl State {
     /// The engine over this state.
     pub fn engine(&self) -> Engine<'_> {
-        Engine { lookup: self.lookup.as_ref(), config: &self.config, process: &self.process, explain: false }
+        Engine { catalog: &self.catalog, config: &self.config, process: &self.process, explain: false }
     }
 }
 
@@ -147,7 +147,6 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::offline::Manifests;
 
     /// Loads a state whose driver is named after the version; version 2 is broken.
     struct Versions(Arc<AtomicU64>);
@@ -166,7 +165,7 @@ mod tests {
 
     fn state(driver: &str) -> State {
         let process = Process { driver: driver.to_owned(), ..Process::default() };
-        State { lookup: Box::<Manifests>::default(), config: Config::default(), process }
+        State { catalog: Catalog::default(), config: Config::default(), process }
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Verdi
             .into();
     };
     let source = match &volume.spec.csi {
-        Some(source) if source.driver == engine.process.driver => source,
+        Some(source) if *source.driver == *engine.process.driver => source,
         _ => return Verdict::new(Code::Valid, "the volume belongs to another driver"),
     };
     if !volume.spec.storage_class_name.is_empty() {
@@ -63,8 +63,8 @@ fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> 
             "give the volume a handle of its own; its name will do",
         ));
     }
-    let twins = engine.lookup.volumes_with_handle(&source.driver, handle);
-    if let Some(other) = twins.iter().find(|other| other.metadata.name != *name) {
+    let mut twins = engine.catalog.volumes_with_handle(&source.driver, handle);
+    if let Some(other) = twins.find(|other| other.metadata.name != *name) {
         return Err(Refusal::new(
             Code::HandleTaken,
             place("volumeHandle"),
@@ -90,7 +90,7 @@ fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> 
             ));
         }
     }
-    Ok(match engine.lookup.user_secret(&reference.namespace, &reference.name) {
+    Ok(match engine.catalog.user_secret(&reference.namespace, &reference.name) {
         None => vec![format!(
             "secret \"{}/{}\" does not exist yet; pods that use the volume are refused until it does",
             reference.namespace, reference.name

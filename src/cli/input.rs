@@ -138,7 +138,7 @@ impl Cluster {
 impl Situation {
     /// The engine over the situation; `explain` has it collect where each setting came from.
     pub(super) fn engine(&self, explain: bool) -> Engine<'_> {
-        Engine { lookup: &self.manifests, config: &self.config, process: &self.process, explain }
+        Engine { catalog: &self.manifests.catalog, config: &self.config, process: &self.process, explain }
     }
 }
 

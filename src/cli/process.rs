@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use crate::{config::Process, offline::manifests::version};
+use crate::{config::Process, notation::Version};
 
 /// What the process is told about the driver it stands in for; the same for every request.
 #[derive(Args, Clone, Debug, Default)]
@@ -42,8 +42,8 @@ pub struct ProcessArguments {
     no_update_config: Option<String>,
 
     /// Version of the cluster, for example 1.29; decides whether native sidecars exist
-    #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
-    kube_version: Option<(u32, u32)>,
+    #[arg(long, value_name = "VERSION", value_parser = str::parse::<Version>)]
+    kube_version: Option<Version>,
 }
 
 impl ProcessArguments {
@@ -85,10 +85,6 @@ fn editions(image: &str) -> (bool, bool) {
         Some(tag) if tag.starts_with("ee-") => (false, true),
         Some(_) => (true, true),
     }
-}
-
-fn kubernetes_version(text: &str) -> Result<(u32, u32), String> {
-    version(text.trim()).ok_or_else(|| "give major and minor version, for example 1.29".to_owned())
 }
 
 fn absolute_path(text: &str) -> Result<String, String> {
@@ -169,16 +165,6 @@ mod tests {
         assert!(!process(&[]).immutable);
         assert!(process(&["--no-update-config=enabled"]).no_update_config);
         assert!(!process(&["--no-update-config=true"]).no_update_config);
-    }
-
-    #[test]
-    fn versions_are_read_as_clusters_print_them() {
-        for text in ["1.29", "v1.29.3", "1.29+", "v1.29.3-gke.100", "v1.29-alpha"] {
-            assert_eq!(kubernetes_version(text), Ok((1, 29)), "{text}");
-        }
-        for text in ["", "1", "v", "one.two", "1."] {
-            assert!(kubernetes_version(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ use crate::{
         limits::Limits,
         serve::{Drain, Listeners, Stop, serve},
         state::{App, Source, State, follow},
-        timeout,
     },
+    notation::duration,
     offline::{self, Configuration, Manifests},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
@@ -90,11 +90,11 @@ pub struct WebhookArguments {
     max_connections: usize,
 
     /// After SIGTERM, how long to go on accepting connections while /readyz already says no
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration::parse)]
     drain_delay: Duration,
 
     /// After that, how long requests in flight may take
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     drain_timeout: Duration,
 
     /// How often manifests and configuration are looked at
@@ -108,13 +108,11 @@ pub struct WebhookArguments {
     logs: LogArguments,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    timeout::parse(text).ok_or_else(|| "write a duration like 10s or 1m30s".to_owned())
-}
-
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    duration(text)
-        .and_then(|value| if value.is_zero() { Err("must not be zero".to_owned()) } else { Ok(value) })
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err("must not be zero".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 impl WebhookArguments {
@@ -248,7 +246,7 @@ impl Source for Files {
         for notice in notices {
             tracing::warn!("{notice}");
         }
-        Ok(State { lookup: Box::new(manifests), config, process: self.process.process() })
+        Ok(State { catalog: manifests.catalog, config, process: self.process.process() })
     }
 }
 

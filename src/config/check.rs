@@ -6,7 +6,7 @@ use super::{
     ConfigError,
     patch::{PatchItem, is_reserved},
 };
-use crate::volume::quantity::Quantity;
+use crate::notation::Quantity;
 
 /// A field below the item, what is wrong with its value, and what to do about it.
 struct Fault(String, String, &'static str);

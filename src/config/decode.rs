@@ -13,7 +13,7 @@ use super::{
     ConfigError,
     tree::{Node, Value},
 };
-use crate::volume::quantity::Quantity;
+use crate::notation::Quantity;
 
 /// Decodes the tree; fields nobody knows become notes.
 pub(super) fn decode<'de, T: Deserialize<'de>>(

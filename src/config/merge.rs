@@ -1,21 +1,27 @@
 //! The items a claim gets, laid over one another. Nothing is copied until it is used.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as api;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Config,
-    patch::{CacheDirectoryPatch, PatchItem, ResourcePercentages},
+    cache::CacheDirectoryPatch,
+    field::Field,
+    patch::{PatchItem, ResourcePercentages},
     select::Target,
     template::Templates,
 };
-use crate::volume::{exit_order::ExitOrder, objects::Map};
+use crate::notation::ExitOrder;
 
 /// A value and the item of `mountPodPatch` it is from.
 #[derive(Debug)]
 pub struct Picked<'c, T: ?Sized> {
     /// Counted from 0.
     pub item: usize,
+    /// The field of the item.
+    pub field: Field,
     /// The value, templates and all.
     pub value: &'c T,
     /// Whether a template stands in it.
@@ -72,7 +78,7 @@ pub struct Merged<'c> {
     /// The order of exits.
     pub exit_order: Option<Picked<'c, ExitOrder>>,
     /// Annotations for VCI and CCI.
-    pub annotations: Option<Picked<'c, Map>>,
+    pub annotations: Option<Picked<'c, BTreeMap<String, String>>>,
     /// Volumes of all items.
     pub volumes: Vec<Picked<'c, api::Volume>>,
     /// Mounts of those volumes.
@@ -103,29 +109,29 @@ impl<'c> Merged<'c> {
         let pick = Picker { index, item };
         pick.fill_slot(
             &mut self.community_image,
-            "ceMountImage",
+            Field::CommunityImage,
             item.ce_mount_image.as_ref().filter(not_empty),
         );
         pick.fill_slot(
             &mut self.enterprise_image,
-            "eeMountImage",
+            Field::EnterpriseImage,
             item.ee_mount_image.as_ref().filter(not_empty),
         );
-        pick.fill_slot(&mut self.image_pull_policy, "", item.image_pull_policy.as_ref().filter(not_empty));
-        pick.fill_slot(&mut self.resources, "", item.resources.as_ref());
-        pick.fill_slot(&mut self.resource_percentages, "", item.resource_percentages.as_ref());
-        pick.fill_slot(&mut self.mount_options, "mountOptions", item.mount_options.as_ref());
-        pick.fill_slot(&mut self.env, "env", item.env.as_ref());
-        pick.fill_slot(&mut self.cache_dirs, "cacheDirs", item.cache_dirs.as_ref());
-        pick.fill_slot(&mut self.liveness_probe, "livenessProbe", item.liveness_probe.as_ref());
-        pick.fill_slot(&mut self.readiness_probe, "readinessProbe", item.readiness_probe.as_ref());
-        pick.fill_slot(&mut self.startup_probe, "startupProbe", item.startup_probe.as_ref());
-        pick.fill_slot(&mut self.lifecycle, "lifecycle", item.lifecycle.as_ref());
-        pick.fill_slot(&mut self.host_network, "", item.host_network.as_ref());
+        pick.fill_slot(&mut self.image_pull_policy, Field::ImagePullPolicy, item.image_pull_policy.as_ref().filter(not_empty));
+        pick.fill_slot(&mut self.resources, Field::Resources, item.resources.as_ref());
+        pick.fill_slot(&mut self.resource_percentages, Field::ResourcePercentages, item.resource_percentages.as_ref());
+        pick.fill_slot(&mut self.mount_options, Field::MountOptions, item.mount_options.as_ref());
+        pick.fill_slot(&mut self.env, Field::Env, item.env.as_ref());
+        pick.fill_slot(&mut self.cache_dirs, Field::CacheDirs, item.cache_dirs.as_ref());
+        pick.fill_slot(&mut self.liveness_probe, Field::LivenessProbe, item.liveness_probe.as_ref());
+        pick.fill_slot(&mut self.readiness_probe, Field::ReadinessProbe, item.readiness_probe.as_ref());
+        pick.fill_slot(&mut self.startup_probe, Field::StartupProbe, item.startup_probe.as_ref());
+        pick.fill_slot(&mut self.lifecycle, Field::Lifecycle, item.lifecycle.as_ref());
+        pick.fill_slot(&mut self.host_network, Field::HostNetwork, item.host_network.as_ref());
         let seconds = item.termination_grace_period_seconds.as_ref();
-        pick.fill_slot(&mut self.termination_grace_period_seconds, "", seconds);
-        pick.fill_slot(&mut self.exit_order, "", item.exit_order.as_ref());
-        pick.fill_slot(&mut self.annotations, "annotations", item.annotations.as_ref());
+        pick.fill_slot(&mut self.termination_grace_period_seconds, Field::TerminationGracePeriodSeconds, seconds);
+        pick.fill_slot(&mut self.exit_order, Field::ExitOrder, item.exit_order.as_ref());
+        pick.fill_slot(&mut self.annotations, Field::Annotations, item.annotations.as_ref());
         self.add_volumes(&pick);
     }
 
@@ -138,15 +144,15 @@ impl<'c> Merged<'c> {
                     pick.index, volume.name
                 ));
             } else {
-                self.volumes.push(pick.one("volumes", volume));
+                self.volumes.push(pick.one(Field::Volumes, volume));
             }
         }
         let accepted = self.volumes.get(first..).unwrap_or_default();
         let is_accepted = |name: &str| accepted.iter().any(|volume| volume.value.name == name);
         let mounts = pick.item.volume_mounts.iter().flatten().filter(|mount| is_accepted(&mount.name));
-        self.volume_mounts.extend(mounts.map(|mount| pick.one("volumeMounts", mount)));
+        self.volume_mounts.extend(mounts.map(|mount| pick.one(Field::VolumeMounts, mount)));
         let devices = pick.item.volume_devices.iter().flatten().filter(|device| is_accepted(&device.name));
-        self.volume_devices.extend(devices.map(|device| pick.one("volumeDevices", device)));
+        self.volume_devices.extend(devices.map(|device| pick.one(Field::VolumeDevices, device)));
     }
 }
 
@@ -157,12 +163,11 @@ struct Picker<'c> {
 }
 
 impl<'c> Picker<'c> {
-    /// `field` is empty where templates make no sense.
-    fn one<T>(&self, field: &str, value: &'c T) -> Picked<'c, T> {
-        Picked { item: self.index, value, templated: self.item.templated.contains(&field) }
+    fn one<T>(&self, field: Field, value: &'c T) -> Picked<'c, T> {
+        Picked { item: self.index, field, value, templated: self.item.templated.contains(&field) }
     }
 
-    fn fill_slot<T>(&self, slot: &mut Option<Picked<'c, T>>, field: &str, value: Option<&'c T>) {
+    fn fill_slot<T>(&self, slot: &mut Option<Picked<'c, T>>, field: Field, value: Option<&'c T>) {
         if let Some(value) = value {
             *slot = Some(self.one(field, value));
         }

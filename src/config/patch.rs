@@ -11,12 +11,8 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::volume::{
-    cache::CacheSource,
-    exit_order::ExitOrder,
-    objects::Map,
-    quantity::{Percentage, Quantity},
-};
+use super::{cache::CacheDirectoryPatch, field::Field};
+use crate::notation::{ExitOrder, Percentage, Quantity};
 
 /// Changes to the clients of the claims and nodes it selects; `None` leaves a setting alone.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,7 +59,7 @@ pub struct PatchItem {
     /// How the exit of a client is ordered where native sidecars are missing.
     pub exit_order: Option<ExitOrder>,
     /// Reach the pod on VCI and CCI only.
-    pub annotations: Option<Map>,
+    pub annotations: Option<BTreeMap<String, String>>,
 
     labels: Option<IgnoredAny>,
     #[serde(rename = "hostPID")]
@@ -75,7 +71,7 @@ pub struct PatchItem {
 
     /// Fields with a template such as `${MOUNT_POINT}` somewhere in them.
     #[serde(skip)]
-    pub(super) templated: Vec<&'static str>,
+    pub(super) templated: Vec<Field>,
 }
 
 /// Which claims an item is for.
@@ -83,7 +79,7 @@ pub struct PatchItem {
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSelector {
     /// Labels with these values.
-    pub match_labels: Option<Map>,
+    pub match_labels: Option<BTreeMap<String, String>>,
     /// Requirements on labels.
     pub match_expressions: Option<Vec<LabelSelectorRequirement>>,
     /// The claim's name.
@@ -172,88 +168,6 @@ impl From<WrittenPercentages> for ResourcePercentages {
             }
         }
         Self { requests, limits, min_limits, faults }
-    }
-}
-
-/// An item of `cacheDirs`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "WrittenCacheDirectory")]
-pub struct CacheDirectoryPatch {
-    /// What is behind the directory.
-    pub source: CacheSource,
-    /// The directory of the node, for [`CacheSource::HostPath`]; else empty.
-    pub path: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct WrittenCacheDirectory {
-    #[serde(rename = "type")]
-    kind: String,
-    path: Option<String>,
-    name: Option<String>,
-    medium: Option<String>,
-    size_limit: Option<ApiQuantity>,
-    access_modes: Option<Vec<String>>,
-    storage_class_name: Option<String>,
-    storage: Option<ApiQuantity>,
-}
-
-impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
-    type Error = String;
-
-    fn try_from(written: WrittenCacheDirectory) -> Result<Self, String> {
-        let required = |value: Option<String>, field: &str| {
-            let missing = || format!("type {} needs the field {field}", written.kind);
-            value.filter(|text| !text.is_empty()).ok_or_else(missing)
-        };
-        let source = match written.kind.as_str() {
-            "HostPath" => {
-                let path = required(written.path, "path")?;
-                if !path.starts_with(['/', '$']) || path.split('/').any(|part| part == "..") {
-                    return Err(format!("path {path:?} is not an absolute path without \"..\""));
-                }
-                return Ok(Self { source: CacheSource::HostPath, path });
-            }
-            "PVC" => CacheSource::Claim(required(written.name, "name")?),
-            "EmptyDir" => CacheSource::EmptyDir(api::EmptyDirVolumeSource {
-                medium: written.medium.filter(|medium| !medium.is_empty()),
-                size_limit: written.size_limit,
-            }),
-            "Ephemeral" => {
-                let storage = required(written.storage.map(|quantity| quantity.0), "storage")?;
-                if !storage.parse::<Quantity>().is_ok_and(Quantity::is_positive) {
-                    return Err(format!("storage {storage:?} is not greater than zero"));
-                }
-                CacheSource::Ephemeral(Box::new(ephemeral(
-                    storage,
-                    written.access_modes,
-                    written.storage_class_name,
-                )))
-            }
-            kind => return Err(format!("type {kind:?} is not one of HostPath, PVC, EmptyDir and Ephemeral")),
-        };
-        Ok(Self { source, path: String::new() })
-    }
-}
-
-fn ephemeral(
-    storage: String,
-    modes: Option<Vec<String>>,
-    class: Option<String>,
-) -> api::EphemeralVolumeSource {
-    let modes = modes.filter(|modes| !modes.is_empty()).unwrap_or_else(|| vec!["ReadWriteOnce".into()]);
-    let requests = BTreeMap::from([("storage".to_owned(), ApiQuantity(storage))]);
-    api::EphemeralVolumeSource {
-        volume_claim_template: Some(api::PersistentVolumeClaimTemplate {
-            metadata: None,
-            spec: api::PersistentVolumeClaimSpec {
-                access_modes: Some(modes),
-                storage_class_name: class.filter(|class| !class.is_empty()),
-                resources: Some(api::VolumeResourceRequirements { limits: None, requests: Some(requests) }),
-                ..Default::default()
-            },
-        }),
     }
 }
 

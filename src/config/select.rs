@@ -1,15 +1,17 @@
 //! Which items of `mountPodPatch` a claim on a node gets.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
 use super::patch::{ClaimSelector, PatchItem};
-use crate::volume::objects::Map;
+use crate::map::Map;
 
 /// What the selectors look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The claim's name; empty if it is not known yet.
-    pub claim: &'a str,
+    /// The claim's name, if it is known yet.
+    pub claim: Option<&'a str>,
     /// The claim's class; empty if none.
     pub class: &'a str,
     /// The claim's labels.
@@ -32,7 +34,7 @@ impl PatchItem {
 
 impl ClaimSelector {
     fn matches(&self, target: &Target<'_>) -> bool {
-        if self.match_name.as_ref().is_some_and(|name| !name.is_empty() && name != target.claim) {
+        if self.match_name.as_ref().is_some_and(|name| !name.is_empty() && Some(name.as_str()) != target.claim) {
             return false;
         }
         match &self.match_storage_class_name {
@@ -45,18 +47,18 @@ impl ClaimSelector {
 /// Whether labels meet a label selector.
 #[must_use]
 pub fn match_labels(
-    wanted: Option<&Map>,
+    wanted: Option<&BTreeMap<String, String>>,
     expressions: Option<&[LabelSelectorRequirement]>,
     labels: &Map,
 ) -> bool {
-    wanted.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
+    wanted.into_iter().flatten().all(|(key, value)| labels.get(key).is_some_and(|actual| **actual == **value))
         && expressions.into_iter().flatten().all(|requirement| meets(requirement, labels))
 }
 
 fn meets(requirement: &LabelSelectorRequirement, labels: &Map) -> bool {
     let value = labels.get(&requirement.key);
     let listed =
-        || value.is_some_and(|value| requirement.values.iter().flatten().any(|other| other == value));
+        || value.is_some_and(|value| requirement.values.iter().flatten().any(|other| **other == **value));
     match requirement.operator.as_str() {
         "In" => listed(),
         "NotIn" => !listed(),

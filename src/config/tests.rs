@@ -1,7 +1,7 @@
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 
 use super::*;
-use crate::volume::{cache::CacheSource, exit_order::ExitOrder, objects::Map};
+use crate::{map::Map, notation::ExitOrder};
 
 fn config(text: &str) -> Config {
     let (config, warnings) = Config::parse(text).unwrap();
@@ -18,7 +18,7 @@ fn error(text: &str) -> String {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Map {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs.iter().copied().collect()
 }
 
 const TEMPLATES: Templates<'_> =
@@ -225,7 +225,7 @@ fn percentages_that_cannot_be_used_are_left_out_and_reported() {
 
 #[test]
 fn the_configmap_needs_the_right_key() {
-    assert!(Config::from_data(&Map::new()).unwrap().0.patches.is_empty());
+    assert!(Config::from_data(&BTreeMap::new()).unwrap().0.patches.is_empty());
     let data = labels(&[("config.yml", "{}")]);
     let error = Config::from_data(&data).unwrap_err().to_string();
     assert!(error.contains("\"config.yml\"") && error.ends_with("under the key config.yaml"), "{error}");
@@ -245,7 +245,7 @@ fn selectors_follow_the_go_driver() {
     let text = "mountPodPatch:\n- ceMountImage: all\n- pvcSelector: {matchName: data}\n  eeMountImage: x\n";
     let claim_labels = labels(&[("app", "a")]);
     let node = labels(&[("disk", "ssd")]);
-    let target = Target { claim: "data", class: "fast", labels: &claim_labels, node: Some(&node) };
+    let target = Target { claim: Some("data"), class: "fast", labels: &claim_labels, node: Some(&node) };
     assert!(config(text).merge(&target).enterprise_image.is_some());
     let selects = |selectors: &str, target: &Target<'_>| {
         config(&format!("mountPodPatch: [{{ceMountImage: x, {selectors}}}]"))
@@ -302,7 +302,7 @@ mountPodPatch:
     )
     .unwrap();
     assert_eq!(parse_warnings.len(), 2, "{parse_warnings:?}");
-    let merged = config.merge(&Target { claim: "", class: "", labels: &Map::new(), node: None });
+    let merged = config.merge(&Target { claim: None, class: "", labels: &Map::default(), node: None });
     assert_eq!(merged.community_image.unwrap().value, "first");
     let resources = merged.resources.unwrap();
     assert_eq!((resources.item, resources.value.limits.is_none()), (1, true));
@@ -333,7 +333,7 @@ fn templates_are_filled_in_wherever_a_patch_has_them() {
         warnings.len() == 1
             && warnings[0].contains("line 2: mountPodPatch[0]: ${MOUNT_POINT}/${SUB_PATH} is")
     );
-    let merged = config.merge(&Target { claim: "", class: "", labels: &Map::new(), node: None });
+    let merged = config.merge(&Target { claim: None, class: "", labels: &Map::default(), node: None });
     let lifecycle = merged.lifecycle.unwrap().filled(&TEMPLATES);
     assert_eq!(lifecycle.pre_stop.unwrap().exec.unwrap().command.unwrap()[1], "/jfs/x");
     let probe = merged.readiness_probe.unwrap().filled(&TEMPLATES);

@@ -17,7 +17,7 @@ pub(super) fn identifiers(subject: &Subject<'_>, resolved: &[Resolved]) -> Resul
             "send what the API server sends, or take the UID out of the manifest",
         ));
     }
-    for volume in resolved.iter().flat_map(|one| &one.pod_volumes) {
+    for volume in resolved.iter().flat_map(|one| one.pod_volumes.iter()) {
         if !is_label(&volume.name) {
             return Err(Refusal::new(
                 Code::Unreadable,

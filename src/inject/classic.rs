@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1 as api;
 
 use crate::{
     client::{POD_UID, SecretSource, shell::Nul},
+    config::CacheSource,
     inject::{
         names::Names,
         order,
@@ -11,7 +12,6 @@ use crate::{
         profile::{Privilege, Shared},
     },
     pod::PodSecurity,
-    volume::cache::CacheSource,
 };
 
 /// Where the shared directory of the node is mounted in the client; its child `mnt` is the mount point.

@@ -2,19 +2,20 @@
 
 use crate::{
     inject::Engine,
+    map::Map,
+    notation::Version,
     pod::{NodeRequirement, Pod, Text},
-    volume::objects::Map,
 };
 
 /// The first release whose kubelets know native sidecars by default.
-const NATIVE_SINCE: (u32, u32) = (1, 29);
+const NATIVE_SINCE: Version = Version::new(1, 29);
 
 /// Whether clients can be native sidecars: the ConfigMap's word, else the oldest of cluster and nodes.
 pub(super) fn is_native(engine: &Engine<'_>) -> bool {
     if let Some(decided) = engine.config.enable_native_sidecar {
         return decided;
     }
-    let versions = [engine.process.kubernetes, engine.lookup.oldest_kubelet()];
+    let versions = [engine.process.kubernetes, engine.catalog.oldest_kubelet()];
     versions.iter().flatten().all(|version| *version >= NATIVE_SINCE)
 }
 
@@ -39,13 +40,12 @@ pub(super) fn labels(engine: &Engine<'_>, pod: &Pod<'_>) -> Option<Map> {
         fields.find(|(key, _)| key == "metadata.name").map(|(_, name)| name)
     });
     let name = spec.node_name.as_ref().map(ToString::to_string).or(by_field);
-    if let Some(node) = name.and_then(|name| engine.lookup.node(&name)) {
+    if let Some(node) = name.and_then(|name| engine.catalog.node(&name)) {
         return Some(node.metadata.labels.clone());
     }
     let text = |(key, value): (&Text<'_>, &Text<'_>)| (key.to_string(), value.to_string());
-    let mut labels: Map = spec.node_selector.iter().flatten().map(text).collect();
-    labels.extend(
-        terms.into_iter().flat_map(|term| term.match_expressions.iter().flatten()).filter_map(single),
-    );
+    let expressions = terms.into_iter().flat_map(|term| term.match_expressions.iter().flatten());
+    let selector = spec.node_selector.iter().flatten().map(text);
+    let labels: Map = selector.chain(expressions.filter_map(single)).collect();
     if labels.is_empty() { None } else { Some(labels) }
 }

@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1 as api;
 use crate::{
     client::shell::{Nul, quote},
     pod::{Container, Pod},
-    volume::{Resolved, settings::ExitOrder},
+    notation::ExitOrder,
+    volume::Resolved,
 };
 
 /// How long a client may take until its mount answers before it is started again, in seconds.
@@ -25,7 +26,7 @@ pub(crate) fn first(pod: &Pod<'_>, resolved: &[Resolved], after: &[String]) -> u
     let consumes = |container: &Container<'_>| {
         let mut mounts = container.volume_mounts.iter().flatten();
         mounts.any(|mount| {
-            resolved.iter().flat_map(|one| &one.pod_volumes).any(|volume| volume.name == *mount.name)
+            resolved.iter().flat_map(|one| one.pod_volumes.iter()).any(|volume| volume.name == *mount.name)
         })
     };
     let behind = containers.iter().rposition(needed).map_or(0, |index| index + 1);

@@ -83,9 +83,9 @@ impl Writer<'_> {
 
     /// Moves the claim to a volume of its own and puts the shared directory in its place.
     fn share(&mut self, client: &Client) {
-        let Some(volume) = client.resolved.pod_volumes.first() else { return };
-        let source =
-            if client.resolved.claim.name.is_empty() { "ephemeral" } else { "persistentVolumeClaim" };
+        let volume = client.resolved.pod_volumes.first();
+        let claim = client.resolved.claim.name();
+        let source = if claim.is_some() { "persistentVolumeClaim" } else { "ephemeral" };
         let from = volume.index.to_string();
         if let Some(reference) = &client.reference {
             let to = self.add_volume(&BTreeMap::from([("name", reference)])).to_string();
@@ -101,8 +101,8 @@ impl Writer<'_> {
             read_only: client.reference.is_none() && volume.read_only,
             source: source.to_owned(),
             shared: shared.to_owned(),
-            claim: client.resolved.claim.name.clone(),
-            persistent_volume: client.resolved.volume_name.clone(),
+            claim: claim.unwrap_or_default().to_owned(),
+            persistent_volume: client.resolved.volume_name.to_string(),
             directory: client.settings.directory.to_string(),
         });
     }

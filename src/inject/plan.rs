@@ -11,13 +11,14 @@ use crate::{
         node, order, outline,
         profile::{Profile, Shared},
     },
-    outcome::{Code, Refusal},
+    map::Map,
+    notation::ExitOrder,
+    outcome::Refusal,
     pod::Pod,
     volume::{
         Edition, Resolved, Settings, UserSecret,
-        objects::Map,
         secret::{class_secret_name, injected_secret_name},
-        settings::{ExitOrder, Inputs, settle},
+        settings::{Inputs, settle},
     },
 };
 
@@ -77,7 +78,7 @@ pub(crate) struct Client {
 impl Client {
     /// The pod's volume that is shared; further volumes of the same claim are redirected to it.
     pub(crate) fn shared_volume(&self) -> &str {
-        self.resolved.pod_volumes.first().map_or("", |volume| &volume.name)
+        &self.resolved.pod_volumes.first().name
     }
 }
 
@@ -86,10 +87,11 @@ impl Plan {
     pub(crate) fn make(
         engine: &Engine<'_>,
         subject: &Subject<'_>,
-        resolved: Vec<Resolved>,
+        resolved: Vec<(Resolved, Arc<UserSecret>)>,
         names: &mut Names,
     ) -> Result<Self, Refusal> {
         let pod = subject.pod;
+        let (resolved, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
         let profile = Profile::of(pod, subject.family, subject.identity.is_some());
         let native = node::is_native(engine);
         check::identifiers(subject, &resolved)?;
@@ -115,8 +117,8 @@ impl Plan {
         }
         let node_labels = node::labels(engine, pod);
         let mut planner = Planner { engine, subject, names, node_labels: node_labels.as_ref(), plan };
-        for resolved in resolved {
-            planner.add(resolved)?;
+        for (resolved, secret) in resolved.into_iter().zip(secrets) {
+            planner.add(resolved, secret)?;
         }
         let mut plan = planner.plan;
         plan.raise_grace();
@@ -178,8 +180,8 @@ impl Plan {
         let (profile, native) = (self.profile.name, self.native);
         let report = |client: &mut Client| VolumeReport {
             pod_volumes: client.resolved.pod_volumes.iter().map(|volume| volume.name.clone()).collect(),
-            claim: client.resolved.claim.name.clone(),
-            volume: client.resolved.volume_name.clone(),
+            claim: client.resolved.claim.name().unwrap_or_default().to_owned(),
+            volume: client.resolved.volume_name.to_string(),
             container: client.container.clone(),
             profile,
             native,
@@ -210,10 +212,9 @@ struct Planner<'a, 's> {
 }
 
 impl Planner<'_, '_> {
-    fn add(&mut self, resolved: Resolved) -> Result<(), Refusal> {
+    fn add(&mut self, resolved: Resolved, secret: Arc<UserSecret>) -> Result<(), Refusal> {
         let engine = self.engine;
-        let secret = user_secret(engine, &resolved)?;
-        let volume = resolved.pod_volumes.first().map_or("", |volume| &volume.name);
+        let volume = &resolved.pod_volumes.first().name;
         let container = self.container(&resolved);
         let host_directory = self.host_directory(volume);
         let mount_point = mount_point(&resolved, volume, host_directory.is_some());
@@ -234,11 +235,11 @@ impl Planner<'_, '_> {
         let metrics_port = self.metrics_port(&secret, &settings);
         let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
         self.plan.warnings.extend(script.warnings.iter().cloned());
-        let credentials = match resolved.claim.name.as_str() {
-            "" => class_secret_name(&resolved.claim.class),
-            name => injected_secret_name(name),
+        let credentials = match resolved.claim.name() {
+            Some(name) => injected_secret_name(name),
+            None => class_secret_name(&resolved.claim.class),
         };
-        let dropped = self.plan.drops_claims && !resolved.claim.name.is_empty();
+        let dropped = self.plan.drops_claims && resolved.claim.name().is_some();
         let reference = (!dropped).then(|| self.names.volume(&format!("jfs-claim-{volume}"), &container));
         self.plan.clients.push(Client {
             resolved,
@@ -255,10 +256,11 @@ impl Planner<'_, '_> {
     }
 
     fn container(&mut self, resolved: &Resolved) -> String {
-        if self.plan.profile.named_after_claim && !resolved.claim.name.is_empty() {
-            self.names.container(&format!("jfs-mount-{}", resolved.claim.name.replace('.', "-")), 0)
-        } else {
-            self.names.container("jfs-mount", self.plan.clients.len())
+        match resolved.claim.name() {
+            Some(claim) if self.plan.profile.named_after_claim => {
+                self.names.container(&format!("jfs-mount-{}", claim.replace('.', "-")), 0)
+            }
+            _ => self.names.container("jfs-mount", self.plan.clients.len()),
         }
     }
 
@@ -304,27 +306,5 @@ fn mount_point(resolved: &Resolved, volume: &str, host_path: bool) -> String {
         return "/jfs/mnt".to_owned();
     }
     let claim = &resolved.claim;
-    let last = [&claim.uid, &claim.name].into_iter().find(|text| !text.is_empty());
-    format!("/jfs/{}", last.map_or(volume, String::as_str))
-}
-
-/// The user secret of a volume, or why there is none.
-fn user_secret(engine: &Engine<'_>, resolved: &Resolved) -> Result<Arc<UserSecret>, Refusal> {
-    let reference = &resolved.secret;
-    let place = format!("secret \"{}/{}\"", reference.namespace, reference.name);
-    match engine.lookup.user_secret(&reference.namespace, &reference.name) {
-        Some(Ok(secret)) => Ok(secret),
-        Some(Err(error)) => Err(Refusal::new(
-            Code::SecretInvalid,
-            place,
-            error.to_string(),
-            "correct the secret; pods created afterwards will use it",
-        )),
-        None => Err(Refusal::new(
-            Code::SecretMissing,
-            place,
-            format!("it does not exist, and {} needs it", resolved.describe()),
-            "create the secret, or correct the reference to it",
-        )),
-    }
+    format!("/jfs/{}", claim.uid().or(claim.name()).unwrap_or(volume))
 }

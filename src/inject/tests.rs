@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     offline::{Manifests, documents::parse},
-    volume::settings::ExitOrder,
 };
 
 /// The cluster the recorded reviews come from.
@@ -48,8 +47,8 @@ impl Case {
     }
 
     fn decide(&self, pod: &Value) -> Decision {
-        let (lookup, config) = (cluster(), Config::parse(self.config).unwrap().0);
-        let engine = Engine { lookup: &lookup, config: &config, process: &self.process, explain: true };
+        let (cluster, config) = (cluster(), Config::parse(self.config).unwrap().0);
+        let engine = Engine { catalog: &cluster.catalog, config: &config, process: &self.process, explain: true };
         let view = Pod::deserialize(pod).unwrap();
         let subject = Subject {
             pod: &view,
@@ -303,8 +302,8 @@ fn an_ephemeral_volume_gets_a_directory_of_its_pod() {
 
 #[test]
 fn the_object_is_read_again_only_for_injected_pods() {
-    let (lookup, config, process) = (cluster(), Config::default(), Process::default());
-    let engine = Engine { lookup: &lookup, config: &config, process: &process, explain: false };
+    let (cluster, config, process) = (cluster(), Config::default(), Process::default());
+    let engine = Engine { catalog: &cluster.catalog, config: &config, process: &process, explain: false };
     let (value, reads) = (pod("logs"), Cell::new(0));
     let view = Pod::deserialize(&value).unwrap();
     let object = || {

@@ -110,11 +110,8 @@ impl Workload<'_> {
         }
         let templates: Vec<ClaimTemplate<'_>> = self.object.read(PATH)?;
         for (index, template) in templates.iter().enumerate() {
-            let class = match template.spec.storage_class_name.as_deref() {
-                Some(name) => engine.lookup.class(name),
-                None => engine.lookup.default_class(),
-            };
-            if let Some(class) = class.filter(|class| class.provisioner == engine.process.driver) {
+            let class = engine.catalog.class_or_default(template.spec.storage_class_name.as_deref());
+            if let Some(class) = class.filter(|class| *class.provisioner == *engine.process.driver) {
                 let name = template.metadata.name.as_deref().unwrap_or_default();
                 return Ok(Some(Refusal::new(
                     Code::ClaimUnusable,
@@ -140,6 +137,7 @@ fn not_enabled(namespace: &str) -> Decision {
         warnings: vec![message],
         patch: Patch::default(),
         volumes: Vec::new(),
+        misses: Vec::new(),
     }
 }
 
@@ -151,6 +149,7 @@ fn refused(refusal: &Refusal) -> Decision {
         warnings: Vec::new(),
         patch: Patch::default(),
         volumes: Vec::new(),
+        misses: Vec::new(),
     }
 }
 
@@ -178,7 +177,7 @@ mod tests {
     fn inject(documents: &[Document]) -> Result<Vec<Code>, InputError> {
         let (manifests, _) = Manifests::gather(documents, "default")?;
         let (config, process) = (Config::default(), Process::default());
-        let engine = Engine { lookup: &manifests, config: &config, process: &process, explain: true };
+        let engine = Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: true };
         let scope = Scope { namespace: "default".to_owned(), serverless: false };
         let mut changes = Changes::new(documents);
         let mut codes = Vec::new();

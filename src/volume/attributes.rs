@@ -1,11 +1,17 @@
 //! Attributes of the volume (or parameters of its class), and the claim's annotations over them.
 
+use std::collections::BTreeMap;
+
 use super::{
-    objects::Map,
     resolve::Resolved,
     settings::{Source, Sources},
 };
-use crate::outcome::{Code, Refusal};
+use crate::{
+    config::Picked,
+    map::Map,
+    notation::duration::is_duration,
+    outcome::{Code, Refusal},
+};
 
 /// The sub directory of a volume.
 pub(super) const SUB_PATH: &str = "subPath";
@@ -54,6 +60,11 @@ const MARKS: [&str; 4] = [
     "juicefs/secret-fields-hash",
 ];
 
+/// Whether an attribute of a volume is ever read.
+pub(super) fn is_read(key: &str) -> bool {
+    key.starts_with("juicefs") || [SUB_PATH, PATH_PATTERN, MOUNT_OPTIONS].contains(&key)
+}
+
 /// Who says something about a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
@@ -83,6 +94,11 @@ pub(super) enum Origin<'a> {
 }
 
 impl Origin<'_> {
+    /// A whole field of the ConfigMap.
+    pub(super) fn picked<T: ?Sized>(picked: &Picked<'_, T>) -> Self {
+        Self::Config(picked.item, picked.field.as_str())
+    }
+
     pub(super) fn source(self, bound: bool) -> Source {
         match self {
             Self::Default => Source::Default,
@@ -110,7 +126,7 @@ impl<'a> Sources<'a> {
         let resolved = self.inputs.resolved;
         let held = |holder, map: &'a Map| {
             let value = map.get(key).filter(|value| !value.is_empty())?;
-            Some(Attribute { holder, key, value })
+            Some(Attribute { holder, key, value: &**value })
         };
         let allowed = FOR_TENANTS.contains(&key)
             || (key.starts_with("juicefs") && self.inputs.config.allow_unsafe_claim_annotations);
@@ -152,16 +168,16 @@ impl<'a> Sources<'a> {
     /// Speaks about attributes and annotations that nothing comes of, and refuses what the Go driver refuses.
     pub(super) fn check_attributes(&mut self) -> Result<(), Refusal> {
         let resolved = self.inputs.resolved;
-        for (key, value) in &resolved.attributes {
+        for (key, value) in resolved.attributes.iter() {
             self.check_attribute(Attribute { holder: Holder::Volume, key, value })?;
         }
         let every_one = self.inputs.config.allow_unsafe_claim_annotations;
-        for (key, value) in &resolved.claim.annotations {
+        for (key, value) in resolved.claim.annotations.iter() {
             let attribute = Attribute { holder: Holder::Claim, key, value };
-            if FOR_TENANTS.contains(&key.as_str()) || !key.starts_with("juicefs/") {
+            if FOR_TENANTS.contains(&&**key) || !key.starts_with("juicefs/") {
                 continue;
             }
-            if every_one || !FOR_ADMINISTRATORS.contains(&key.as_str()) {
+            if every_one || !FOR_ADMINISTRATORS.contains(&&**key) {
                 self.check_attribute(attribute)?;
             } else {
                 let place = place(resolved, attribute);
@@ -206,31 +222,8 @@ impl<'a> Sources<'a> {
 }
 
 /// A YAML or JSON map of strings; numbers and booleans are taken as text.
-pub(super) fn string_map(text: &str) -> Option<Map> {
-    serde_saphyr::from_str::<Option<Map>>(text).ok().map(Option::unwrap_or_default)
-}
-
-/// Whether a text is a duration as Go writes them: `90s`, `1h30m`, `1.5h`, `-2m`, `0`.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return true;
-    }
-    let mut parts = 0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(end);
-        if number.parse::<f64>().is_err() {
-            return false;
-        }
-        // Longer units first: `m` is the beginning of `ms`.
-        let unit =
-            ["ns", "us", "µs", "μs", "ms", "s", "m", "h"].iter().find_map(|unit| tail.strip_prefix(unit));
-        let Some(tail) = unit else { return false };
-        rest = tail;
-        parts += 1;
-    }
-    parts > 0
+pub(super) fn string_map(text: &str) -> Option<BTreeMap<String, String>> {
+    serde_saphyr::from_str::<Option<BTreeMap<String, String>>>(text).ok().map(Option::unwrap_or_default)
 }
 
 /// The object and field an attribute is in; a key with `spec.` before it is a field of the volume's spec.
@@ -245,30 +238,22 @@ pub(super) fn place(resolved: &Resolved, attribute: Attribute<'_>) -> String {
             format!("persistentvolume {:?}: {key}", resolved.volume_name)
         }
         (Holder::Volume, Some(field)) => format!("storageclass {:?}: {field}", resolved.claim.class),
-        (Holder::Claim, _) if resolved.claim.name.is_empty() => {
-            let volume = resolved.pod_volumes.first().map(|volume| volume.name.as_str()).unwrap_or_default();
-            format!("pod volume {volume:?}: ephemeral.volumeClaimTemplate annotation {key:?}")
-        }
-        (Holder::Claim, _) => {
-            let (namespace, name) = (&resolved.claim.namespace, &resolved.claim.name);
-            format!("persistentvolumeclaim \"{namespace}/{name}\": annotation {key:?}")
-        }
+        (Holder::Claim, _) => match resolved.claim.name() {
+            Some(name) => {
+                let namespace = &resolved.claim.namespace;
+                format!("persistentvolumeclaim \"{namespace}/{name}\": annotation {key:?}")
+            }
+            None => {
+                let volume = &resolved.pod_volumes.first().name;
+                format!("pod volume {volume:?}: ephemeral.volumeClaimTemplate annotation {key:?}")
+            }
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_those_of_go() {
-        for text in ["0", "90s", "1h30m", "1.5h", "-2m", "+3ms", "10µs"] {
-            assert!(is_duration(text), "{text}");
-        }
-        for text in ["", "5", "s", "1x", "1h 2m", "m1", "1.2.3s", "-"] {
-            assert!(!is_duration(text), "{text}");
-        }
-    }
 
     #[test]
     fn maps_are_yaml_or_json() {

@@ -7,10 +7,9 @@ use k8s_openapi::{api::core::v1 as api, apimachinery::pkg::api::resource::Quanti
 use super::{
     attributes::{self, Attribute, Origin},
     options::MountOption,
-    quantity::Quantity,
     settings::Sources,
 };
-use crate::outcome::Refusal;
+use crate::{config::CacheSource, notation::Quantity, outcome::Refusal};
 
 /// The client's own default; warm caches of nodes live there.
 const DEFAULT: &str = "/var/jfsCache";
@@ -25,21 +24,6 @@ pub struct CacheDirectory {
     pub path: String,
     /// What is mounted there.
     pub source: CacheSource,
-}
-
-/// What is behind a cache directory.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CacheSource {
-    /// A claim in the pod's namespace.
-    Claim(String),
-    /// An `emptyDir`.
-    EmptyDir(api::EmptyDirVolumeSource),
-    /// A generic ephemeral volume.
-    Ephemeral(Box<api::EphemeralVolumeSource>),
-    /// An inline CSI volume.
-    Inline(api::CSIVolumeSource),
-    /// A directory of the node, at the same path (node profile only).
-    HostPath,
 }
 
 /// Directories from all sources; leaves one `cache-dir` option with all of them at the end of the options.
@@ -102,7 +86,7 @@ fn patched<'a>(
     sources: &Sources<'a>,
 ) -> impl Iterator<Item = (&'a CacheSource, &'a str, Origin<'a>)> + use<'a> {
     sources.patch.cache_dirs.into_iter().flat_map(|picked| {
-        let origin = Origin::Config(picked.item, "cacheDirs");
+        let origin = Origin::picked(&picked);
         picked.value.iter().map(move |directory| (&directory.source, directory.path.as_str(), origin))
     })
 }

@@ -1,11 +1,17 @@
 //! What a StorageClass will make of a claim that is not bound yet, as its provisioner would.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::{
-    Lookup, Resolved,
-    objects::{Claim, Map, SecretReference, StorageClass},
-    pattern::{self, ClaimFacts, NodeFacts, PatternError, SelectedNode},
+    Catalog,
+    attributes::{PATH_PATTERN, SUB_PATH},
+    objects::{Claim, Node, SecretReference, StorageClass},
+    pattern::{self, ClaimFacts, PatternError, SelectedNode},
 };
-use crate::outcome::{Code, Refusal};
+use crate::{
+    map::Map,
+    outcome::{Code, Refusal},
+};
 
 /// The annotation by which the scheduler names the node a claim is made for.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
@@ -15,23 +21,31 @@ const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace
 /// Parameters with this beginning are secret references and have templates of their own.
 const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
 
-/// The volume a class would make; its attribute `subPath` is there only if the class decides it.
+/// The volume a class would make.
+pub(super) struct Planned {
+    /// Attributes; `subPath` is among them only if the class decides it.
+    pub(super) attributes: Map,
+    pub(super) mount_options: Arc<[Arc<str>]>,
+    pub(super) secret: SecretReference,
+}
+
+/// Plans the volume that a class would make.
 ///
 /// `warnings` gets what came out empty.
 pub(super) fn plan(
     class: &StorageClass,
     facts: &ClaimFacts<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Resolved, Refusal> {
+) -> Result<Planned, Refusal> {
     let place = |field: &str| format!("storageclass \"{}\": {field}", class.metadata.name);
     let mut warn = |field: &str, texts: Vec<String>| {
         warnings.extend(texts.into_iter().map(|text| format!("{}: {text}", place(field))));
     };
-    let mut attributes = Map::new();
-    for (key, template) in &class.parameters {
+    let mut attributes = BTreeMap::<Arc<str>, Arc<str>>::new();
+    for (key, template) in class.parameters.iter() {
         let value = if key.starts_with(SECRET_PARAMETERS) {
             pattern::resolve_secret_reference(template, facts)
-        } else if key == "pathPattern" && !template.is_empty() {
+        } else if &**key == PATH_PATTERN && !template.is_empty() {
             pattern::resolve_path(template, facts)
         } else {
             pattern::resolve_parameter(template, facts)
@@ -39,19 +53,19 @@ pub(super) fn plan(
         let field = format!("parameters[\"{key}\"]");
         let value = value.map_err(|error| unusable(place(&field), &error))?;
         warn(&field, value.warnings);
-        attributes.insert(key.clone(), value.text);
+        attributes.insert(Arc::clone(key), value.text.into());
     }
-    if let Some(path) = attributes.get("pathPattern").filter(|path| !path.is_empty()) {
-        let path = path.clone();
-        attributes.entry("subPath".to_owned()).or_insert(path);
+    if let Some(path) = attributes.get(PATH_PATTERN).filter(|path| !path.is_empty()) {
+        let path = Arc::clone(path);
+        attributes.entry(SUB_PATH.into()).or_insert(path);
     }
-    let mut mount_options = Vec::new();
+    let mut mount_options: Vec<Arc<str>> = Vec::new();
     for (index, template) in class.mount_options.iter().enumerate() {
         let field = format!("mountOptions[{index}]");
         let value =
             pattern::resolve_options(template, facts).map_err(|error| unusable(place(&field), &error))?;
         warn(&field, value.warnings);
-        mount_options.extend(value.text.split(',').map(|option| option.trim().to_owned()));
+        mount_options.extend(value.text.split(',').map(|option| option.trim().into()));
     }
     let parameter = |key: &str| attributes.get(key).cloned().unwrap_or_default();
     let secret = SecretReference { namespace: parameter(SECRET_NAMESPACE), name: parameter(SECRET_NAME) };
@@ -63,21 +77,15 @@ pub(super) fn plan(
             "name the secret with the credentials of the file system",
         ));
     }
-    Ok(Resolved { attributes, mount_options, secret, ..Resolved::default() })
+    Ok(Planned { attributes: attributes.into_iter().collect(), mount_options: mount_options.into(), secret })
 }
 
 /// The node the scheduler has chosen for a claim, where it has.
-pub(super) fn selected_node(class: &StorageClass, claim: &Claim, lookup: &dyn Lookup) -> Option<NodeFacts> {
+pub(super) fn selected_node(class: &StorageClass, claim: &Claim, catalog: &Catalog) -> Option<Arc<Node>> {
     if !class.waits_for_consumer() {
         return None;
     }
-    let node = lookup.node(claim.metadata.annotations.get(SELECTED_NODE)?)?;
-    Some(NodeFacts {
-        name: node.metadata.name.clone(),
-        pod_cidr: node.spec.pod_cidr.clone(),
-        labels: node.metadata.labels.clone(),
-        annotations: node.metadata.annotations.clone(),
-    })
+    catalog.node(claim.metadata.annotations.get(SELECTED_NODE)?).cloned()
 }
 
 /// What a class says of a node nobody has chosen yet.

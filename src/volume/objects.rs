@@ -1,17 +1,17 @@
 //! Slim storage objects: the fields that are read, decoded straight from the API's JSON.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::{SecretError, UserSecret};
 use crate::{
     identifier::{NAME_GRAMMAR, UID_GRAMMAR, is_name, is_uid},
-    pod::bounded,
+    map::Map,
+    notation::Version,
+    pod::{Text, bounded},
 };
-
-/// Labels, annotations, attributes and parameters.
-pub type Map = BTreeMap<String, String>;
 
 /// Object metadata.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -19,19 +19,22 @@ pub type Map = BTreeMap<String, String>;
 pub struct Metadata {
     /// The object's name.
     #[serde(deserialize_with = "name")]
-    pub name: String,
+    pub name: Arc<str>,
     /// Empty for cluster-wide objects.
     #[serde(deserialize_with = "name")]
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Empty in a manifest that was never applied.
     #[serde(deserialize_with = "uid")]
-    pub uid: String,
+    pub uid: Arc<str>,
     /// Labels.
-    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
+    #[serde(deserialize_with = "or_default")]
     pub labels: Map,
     /// Annotations.
-    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
+    #[serde(deserialize_with = "or_default")]
     pub annotations: Map,
+    /// RFC 3339 in UTC, so that text order is time order; empty in a manifest that was never applied.
+    #[serde(deserialize_with = "or_default", rename = "creationTimestamp")]
+    pub created: Arc<str>,
 }
 
 /// A PersistentVolumeClaim.
@@ -49,16 +52,17 @@ pub struct Claim {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSpec {
-    /// `ReadWriteMany` and its like.
-    #[serde(deserialize_with = "bounded::list_or_empty::<64, _, _>")]
-    pub access_modes: Vec<String>,
+    /// Whether the access modes allow nothing but reading.
+    #[serde(deserialize_with = "only_reads", rename = "accessModes")]
+    pub only_reads: bool,
     /// Absent: the default class. Empty: none, a volume is chosen by name.
-    pub storage_class_name: Option<String>,
+    pub storage_class_name: Option<Arc<str>>,
     /// The bound (or wanted) volume; empty while unbound.
     #[serde(deserialize_with = "or_default")]
-    pub volume_name: String,
-    /// `Filesystem` or `Block`.
-    pub volume_mode: Option<String>,
+    pub volume_name: Arc<str>,
+    /// Whether a block device is wanted and not a file system.
+    #[serde(deserialize_with = "is_block", rename = "volumeMode")]
+    pub block: bool,
     /// Labels of the volumes that may be bound, for claims without a class.
     pub selector: Option<LabelSelector>,
 }
@@ -78,19 +82,19 @@ pub struct PersistentVolume {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct VolumeSpec {
-    /// `ReadOnlyMany` alone makes the mount read-only.
-    #[serde(deserialize_with = "bounded::list_or_empty::<64, _, _>")]
-    pub access_modes: Vec<String>,
+    /// Whether the access modes allow nothing but reading.
+    #[serde(deserialize_with = "only_reads", rename = "accessModes")]
+    pub only_reads: bool,
     /// The claim the volume belongs to.
     pub claim_ref: Option<ClaimReference>,
     /// Absent for volumes of other kinds.
     pub csi: Option<CsiSource>,
     /// Mount options.
-    #[serde(deserialize_with = "bounded::list_or_empty::<1024, _, _>")]
-    pub mount_options: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    pub mount_options: Arc<[Arc<str>]>,
     /// The class the volume was made by; empty for static ones.
     #[serde(deserialize_with = "or_default")]
-    pub storage_class_name: String,
+    pub storage_class_name: Arc<str>,
 }
 
 /// `spec.claimRef`.
@@ -99,13 +103,13 @@ pub struct VolumeSpec {
 pub struct ClaimReference {
     /// The claim's namespace.
     #[serde(deserialize_with = "or_default")]
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The claim's name.
     #[serde(deserialize_with = "or_default")]
-    pub name: String,
+    pub name: Arc<str>,
     /// Empty until the binding is complete.
     #[serde(deserialize_with = "or_default")]
-    pub uid: String,
+    pub uid: Arc<str>,
 }
 
 /// `spec.csi` of a PersistentVolume.
@@ -114,12 +118,12 @@ pub struct ClaimReference {
 pub struct CsiSource {
     /// Ours is `csi.juicefs.com` unless configured otherwise.
     #[serde(deserialize_with = "or_default")]
-    pub driver: String,
+    pub driver: Arc<str>,
     /// The volume's id.
     #[serde(deserialize_with = "or_default")]
-    pub volume_handle: String,
+    pub volume_handle: Arc<str>,
     /// Settings of the client.
-    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
+    #[serde(deserialize_with = "or_default")]
     pub volume_attributes: Map,
     /// The user secret.
     pub node_publish_secret_ref: Option<SecretReference>,
@@ -131,36 +135,45 @@ pub struct CsiSource {
 pub struct SecretReference {
     /// The secret's namespace.
     #[serde(deserialize_with = "or_default")]
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The secret's name.
     #[serde(deserialize_with = "or_default")]
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 /// A StorageClass.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StorageClass {
-    /// Name and annotations.
+    /// Name, annotations and age.
     pub metadata: Metadata,
     /// The driver's name.
     #[serde(deserialize_with = "or_default")]
-    pub provisioner: String,
+    pub provisioner: Arc<str>,
     /// Settings and secret references, templates among them.
-    #[serde(deserialize_with = "bounded::map_or_empty::<4096, _, _, _>")]
+    #[serde(deserialize_with = "or_default")]
     pub parameters: Map,
     /// Mount options, templates among them.
-    #[serde(deserialize_with = "bounded::list_or_empty::<1024, _, _>")]
-    pub mount_options: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    pub mount_options: Arc<[Arc<str>]>,
     /// `Immediate` or `WaitForFirstConsumer`.
     #[serde(deserialize_with = "or_default")]
-    pub volume_binding_mode: String,
+    pub volume_binding_mode: Arc<str>,
 }
 
+/// Annotations that make a class the default, as the API server reads them.
+const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
 impl StorageClass {
+    /// Whether claims that name no class are of this one, if it is the newest that says so.
+    pub fn is_default(&self) -> bool {
+        DEFAULT_CLASS.iter().any(|key| self.metadata.annotations.get(key).is_some_and(|set| &**set == "true"))
+    }
+
     /// Whether a claim of the class is bound only when a pod that uses it has been scheduled.
     pub fn waits_for_consumer(&self) -> bool {
-        self.volume_binding_mode == "WaitForFirstConsumer"
+        &*self.volume_binding_mode == "WaitForFirstConsumer"
     }
 }
 
@@ -184,7 +197,7 @@ pub struct Node {
 pub struct NodeSpec {
     /// For example `10.244.1.0/24`.
     #[serde(deserialize_with = "or_default", rename = "podCIDR")]
-    pub pod_cidr: String,
+    pub pod_cidr: Arc<str>,
 }
 
 /// Status of a Node.
@@ -202,12 +215,54 @@ pub struct NodeStatus {
 pub struct NodeInfo {
     /// For example `v1.36.2`.
     #[serde(deserialize_with = "or_default")]
-    pub kubelet_version: String,
+    pub kubelet_version: Arc<str>,
+}
+
+impl Node {
+    /// The kubelet's version, if the node has said it.
+    pub fn kubelet(&self) -> Option<Version> {
+        self.status.node_info.kubelet_version.parse().ok()
+    }
+}
+
+/// A Namespace: its labels say whether pods get clients.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// Name and labels.
+    pub metadata: Metadata,
+}
+
+/// A user secret, of which only facts are kept.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// The secret's namespace.
+    pub namespace: Arc<str>,
+    /// The secret's name.
+    pub name: Arc<str>,
+    /// What it says, or why it says nothing.
+    pub facts: Result<Arc<UserSecret>, SecretError>,
+}
+
+/// `ReadOnlyMany` alone makes a mount read-only.
+fn only_reads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let modes: Vec<Text<'de>> = bounded::list_or_empty::<64, _, _>(deserializer)?;
+    Ok(matches!(modes.as_slice(), [mode] if &**mode == "ReadOnlyMany"))
+}
+
+fn is_block<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<Text<'de>>::deserialize(deserializer)?.is_some_and(|mode| &*mode == "Block"))
+}
+
+/// Reads a list of texts.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Arc<str>]>, D::Error> {
+    let texts: Vec<Text<'de>> = bounded::list_or_empty::<1024, _, _>(deserializer)?;
+    Ok(texts.iter().map(|text| Arc::from(&**text)).collect())
 }
 
 /// Reads a name, which becomes part of paths, commands and other names.
-fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text: String = or_default(deserializer)?;
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    let text: Arc<str> = or_default(deserializer)?;
     if text.is_empty() || is_name(&text) {
         return Ok(text);
     }
@@ -215,8 +270,8 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 }
 
 /// Reads a UID, which becomes part of paths, commands and names.
-fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text: String = or_default(deserializer)?;
+fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    let text: Arc<str> = or_default(deserializer)?;
     if text.is_empty() || is_uid(&text) {
         return Ok(text);
     }
@@ -228,4 +283,20 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_access_mode_alone_can_forbid_writing() {
+        let spec = |modes: &str| -> VolumeSpec {
+            serde_json::from_str(&format!("{{\"accessModes\": {modes}}}")).expect("a spec")
+        };
+        assert!(spec("[\"ReadOnlyMany\"]").only_reads);
+        for modes in ["null", "[]", "[\"ReadWriteMany\"]", "[\"ReadOnlyMany\", \"ReadWriteMany\"]"] {
+            assert!(!spec(modes).only_reads, "{modes}");
+        }
+    }
 }

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use super::{
     attributes::{self, Holder, Origin},
-    quantity::{Percentage, Quantity},
     settings::{Directory, Sources},
 };
-use crate::outcome::{Code, Refusal};
+use crate::{
+    notation::{Percentage, Quantity},
+    outcome::{Code, Refusal},
+};
 
 /// The field of a volume's spec, or of a class. An attribute may have the same name.
 const FIELD: &str = "spec.mountOptions";
@@ -75,7 +77,7 @@ fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     let resolved = sources.inputs.resolved;
     let mut list = Vec::with_capacity(resolved.mount_options.len() + 4);
     if let Some(patch) = sources.patch.mount_options {
-        let origin = Origin::Config(patch.item, "mountOptions");
+        let origin = Origin::picked(&patch);
         for text in patch.value {
             match sources.templates.fill(text) {
                 Cow::Borrowed(text) => {

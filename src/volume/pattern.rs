@@ -1,6 +1,7 @@
 //! Templates in a StorageClass: `${.PVC.name}` in paths and parameters, `${pvc.name}` in secret references.
 
-use super::objects::Map;
+use super::objects::Node;
+use crate::map::Map;
 
 mod path;
 mod secret;
@@ -33,20 +34,7 @@ pub enum SelectedNode<'a> {
     /// One will be chosen later: what is asked of it cannot be answered yet.
     Later,
     /// This one.
-    Known(&'a NodeFacts),
-}
-
-/// What a template may ask about a node.
-#[derive(Clone, Debug, Default)]
-pub struct NodeFacts {
-    /// Its name.
-    pub name: String,
-    /// Its range of pod addresses.
-    pub pod_cidr: String,
-    /// Its labels.
-    pub labels: Map,
-    /// Its annotations.
-    pub annotations: Map,
+    Known(&'a Node),
 }
 
 /// A template with its values filled in.

@@ -4,15 +4,18 @@
 //! by writing its name into a claim. A claim that is not bound yet is planned from its class, because the pod keeps
 //! the claim and cannot start before it is bound to just that volume.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Lookup, class,
-    objects::{Claim, Map, PersistentVolume, SecretReference},
+    Catalog, UserSecret,
+    attributes::SUB_PATH,
+    class,
+    objects::{Claim, PersistentVolume, SecretReference, StorageClass},
     pattern::{ClaimFacts, SelectedNode},
 };
 use crate::{
-    outcome::{Code, Refusal},
+    map::Map,
+    outcome::{Code, Miss, Refusal},
     pod::{ClaimTemplate, Pod, Text, Volume},
 };
 
@@ -22,24 +25,24 @@ const OURS: &str = "juicefs";
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 
 /// One JuiceFS claim of a pod, with the volume behind it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The pod's volumes that name this claim, in the order of the pod; never empty. All of them share one client.
-    pub pod_volumes: Vec<PodVolume>,
+    /// The pod's volumes that name this claim. All of them share one client.
+    pub pod_volumes: PodVolumes,
     /// The claim.
     pub claim: ClaimIdentity,
     /// Name of the PersistentVolume; for an unbound claim the name it will get, as far as known; empty for an
     /// ephemeral one.
-    pub volume_name: String,
+    pub volume_name: Arc<str>,
     /// The volume's handle; equals the name for dynamic volumes.
-    pub volume_handle: String,
+    pub volume_handle: Arc<str>,
     /// The PersistentVolume's attributes; for an unbound claim the class's resolved parameters plus `subPath`.
     pub attributes: Map,
     /// Mount options of the PersistentVolume, or the class's resolved ones.
-    pub mount_options: Vec<String>,
-    /// Access modes of the PersistentVolume, or of the claim.
-    pub access_modes: Vec<String>,
-    /// The user secret.
+    pub mount_options: Arc<[Arc<str>]>,
+    /// Whether the access modes of the PersistentVolume, or of the claim, allow nothing but reading.
+    pub only_reads: bool,
+    /// Where the user secret is.
     pub secret: SecretReference,
     /// Whether the claim is bound to an existing volume; otherwise everything was planned from its class.
     pub bound: bool,
@@ -47,8 +50,15 @@ pub struct Resolved {
     pub ephemeral_directory: Option<String>,
 }
 
+/// Entries of the pod's `volumes` that are one and the same claim, in the order of the pod; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodVolumes {
+    first: PodVolume,
+    others: Vec<PodVolume>,
+}
+
 /// One entry of the pod's `volumes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodVolume {
     /// Index in `spec.volumes`.
     pub index: usize,
@@ -59,41 +69,96 @@ pub struct PodVolume {
 }
 
 /// The claim as far as it is known.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClaimIdentity {
     /// The claim's (and pod's) namespace.
-    pub namespace: String,
-    /// Empty for a generic ephemeral volume: its claim is named after a pod that may not have a name yet.
-    pub name: String,
-    /// Empty for manifests that were never applied, and for generic ephemeral volumes.
-    pub uid: String,
+    pub namespace: Arc<str>,
+    /// Which claim of the namespace.
+    pub name: ClaimName,
     /// Labels, for `pvcSelector`.
     pub labels: Map,
     /// Its annotations that concern us, of which tenants may set some.
     pub annotations: Map,
     /// The class, empty if none.
-    pub class: String,
+    pub class: Arc<str>,
+}
+
+/// What a claim is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimName {
+    /// As its user calls it.
+    Given {
+        /// The name.
+        name: Arc<str>,
+        /// `None` in a manifest that was never applied.
+        uid: Option<Arc<str>>,
+    },
+    /// Not known yet: a generic ephemeral volume's claim is named after a pod that may have no name itself.
+    AfterPod,
 }
 
 /// What the volumes of a pod come to.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
-    /// The JuiceFS volumes that a container mounts.
-    pub volumes: Vec<Resolved>,
+    /// The JuiceFS volumes that a container mounts, each with what its user secret says.
+    pub volumes: Vec<(Resolved, Arc<UserSecret>)>,
     /// Claims that do not exist.
     pub missing: Vec<String>,
+    /// What was not known.
+    pub misses: Vec<Miss>,
     /// Worth telling the user.
     pub warnings: Vec<String>,
+}
+
+impl PodVolumes {
+    /// The first one, which is shared; the others are redirected to it.
+    pub fn first(&self) -> &PodVolume {
+        &self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &PodVolume> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl From<PodVolume> for PodVolumes {
+    fn from(first: PodVolume) -> Self {
+        Self { first, others: Vec::new() }
+    }
+}
+
+impl ClaimIdentity {
+    /// The name, unless it depends on the pod.
+    pub fn name(&self) -> Option<&str> {
+        match &self.name {
+            ClaimName::Given { name, .. } => Some(name),
+            ClaimName::AfterPod => None,
+        }
+    }
+
+    /// The UID, if the claim exists.
+    pub fn uid(&self) -> Option<&str> {
+        match &self.name {
+            ClaimName::Given { uid, .. } => uid.as_deref(),
+            ClaimName::AfterPod => None,
+        }
+    }
 }
 
 impl Resolved {
     /// The claim as messages call it.
     pub fn describe(&self) -> String {
-        match (self.claim.name.as_str(), self.pod_volumes.first()) {
-            ("", Some(volume)) => format!("ephemeral volume \"{}\"", volume.name),
-            (name, _) => format!("persistentvolumeclaim \"{}/{name}\"", self.claim.namespace),
+        match self.claim.name() {
+            Some(name) => format!("persistentvolumeclaim \"{}/{name}\"", self.claim.namespace),
+            None => format!("ephemeral volume \"{}\"", self.pod_volumes.first().name),
         }
     }
+}
+
+/// Whether an annotation of a claim that is bound is ever read.
+pub(super) fn is_read_of_bound_claim(annotation: &str) -> bool {
+    annotation.starts_with(OURS) || annotation == PROVISIONER
 }
 
 /// Finds the JuiceFS volumes of a pod in `namespace`, by the name of our CSI driver.
@@ -103,60 +168,125 @@ impl Resolved {
 pub fn resolve(
     pod: &Pod<'_>,
     namespace: &str,
-    lookup: &dyn Lookup,
+    catalog: &Catalog,
     driver: &str,
 ) -> Result<Resolution, Refusal> {
-    let mut resolver = Resolver { namespace, lookup, driver, resolution: Resolution::default() };
-    for (index, volume) in pod.spec.volumes.iter().flatten().enumerate() {
-        resolver.volume(index, volume)?;
-    }
-    let Resolver { mut resolution, .. } = resolver;
-    let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller);
-    if let ([name, ..], Some(owner)) = (resolution.missing.as_slice(), owner) {
-        return Err(Refusal::new(
-            Code::ClaimNotThereYet,
-            format!("persistentvolumeclaim \"{namespace}/{name}\""),
-            "it does not exist (yet)",
-            format!("create the claim; {} \"{}\" will try again", owner.kind.to_lowercase(), owner.name),
-        ));
-    }
-    for name in &resolution.missing {
-        resolution.warnings.push(format!(
-            "persistentvolumeclaim \"{namespace}/{name}\" does not exist: if it becomes a JuiceFS claim, create the pod \
-             again"
-        ));
-    }
-    drop_unmounted(pod, &mut resolution);
-    Ok(resolution)
+    let resolver = Resolver {
+        namespace: namespace.into(),
+        catalog,
+        driver,
+        volumes: Vec::new(),
+        resolution: Resolution::default(),
+    };
+    resolver.resolve(pod)
 }
 
-/// A volume that no container mounts needs no client.
-fn drop_unmounted(pod: &Pod<'_>, resolution: &mut Resolution) {
-    let used = |volume: &PodVolume| {
+/// Whether a container mounts any of the volumes.
+fn is_mounted(pod: &Pod<'_>, volumes: &PodVolumes) -> bool {
+    volumes.iter().any(|volume| {
         pod.spec.all_containers().any(|container| {
             container.volume_mounts.iter().flatten().any(|mount| *mount.name == *volume.name)
                 || container.volume_devices.iter().flatten().any(|device| *device.name == *volume.name)
         })
-    };
-    let (volumes, unused) = std::mem::take(&mut resolution.volumes)
-        .into_iter()
-        .partition(|one: &Resolved| one.pod_volumes.iter().any(used));
-    resolution.volumes = volumes;
-    for resolved in unused {
-        resolution
-            .warnings
-            .push(format!("{} is not mounted by any container, so it gets no client", resolved.describe()));
-    }
+    })
 }
 
 struct Resolver<'a> {
-    namespace: &'a str,
-    lookup: &'a dyn Lookup,
+    namespace: Arc<str>,
+    catalog: &'a Catalog,
     driver: &'a str,
+    /// What was found so far, mounted or not.
+    volumes: Vec<Resolved>,
     resolution: Resolution,
 }
 
 impl Resolver<'_> {
+    fn resolve(mut self, pod: &Pod<'_>) -> Result<Resolution, Refusal> {
+        let outcome = self.volumes(pod);
+        let Self { mut resolution, .. } = self;
+        match outcome {
+            Ok(()) => Ok(resolution),
+            Err(refusal) => Err(refusal.for_want_of(std::mem::take(&mut resolution.misses))),
+        }
+    }
+
+    fn volumes(&mut self, pod: &Pod<'_>) -> Result<(), Refusal> {
+        for (index, volume) in pod.spec.volumes.iter().flatten().enumerate() {
+            self.volume(index, volume)?;
+        }
+        self.missing(pod)?;
+        // A volume that no container mounts needs no client.
+        let (mounted, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.volumes)
+            .into_iter()
+            .partition(|one| is_mounted(pod, &one.pod_volumes));
+        for resolved in unused {
+            self.warn(format!("{} is not mounted by any container, so it gets no client", resolved.describe()));
+        }
+        self.secrets(mounted)
+    }
+
+    fn warn(&mut self, what: String) {
+        self.resolution.warnings.push(what);
+    }
+
+    /// What becomes of claims that do not exist.
+    fn missing(&mut self, pod: &Pod<'_>) -> Result<(), Refusal> {
+        let namespace = Arc::clone(&self.namespace);
+        let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller);
+        if let ([name, ..], Some(owner)) = (self.resolution.missing.as_slice(), owner) {
+            return Err(Refusal::new(
+                Code::ClaimNotThereYet,
+                format!("persistentvolumeclaim \"{namespace}/{name}\""),
+                "it does not exist (yet)",
+                format!("create the claim; {} \"{}\" will try again", owner.kind.to_lowercase(), owner.name),
+            ));
+        }
+        let warning = |name: &String| {
+            format!(
+                "persistentvolumeclaim \"{namespace}/{name}\" does not exist: if it becomes a JuiceFS claim, create \
+                 the pod again"
+            )
+        };
+        let warnings: Vec<_> = self.resolution.missing.iter().map(warning).collect();
+        self.resolution.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// Finds the user secret of each volume; the first that cannot be used is the refusal.
+    fn secrets(&mut self, volumes: Vec<Resolved>) -> Result<(), Refusal> {
+        let mut refusal = None;
+        for resolved in volumes {
+            let reference = &resolved.secret;
+            let place = || format!("secret \"{}/{}\"", reference.namespace, reference.name);
+            let unusable = match self.catalog.user_secret(&reference.namespace, &reference.name) {
+                Some(Ok(secret)) => {
+                    self.resolution.volumes.push((resolved, Arc::clone(secret)));
+                    continue;
+                }
+                Some(Err(error)) => Refusal::new(
+                    Code::SecretInvalid,
+                    place(),
+                    error.to_string(),
+                    "correct the secret; pods created afterwards will use it",
+                ),
+                None => {
+                    self.resolution.misses.push(Miss::Secret {
+                        namespace: reference.namespace.to_string(),
+                        name: reference.name.to_string(),
+                    });
+                    Refusal::new(
+                        Code::SecretMissing,
+                        place(),
+                        format!("it does not exist, and {} needs it", resolved.describe()),
+                        "create the secret, or correct the reference to it",
+                    )
+                }
+            };
+            refusal.get_or_insert(unusable);
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
     fn volume(&mut self, index: usize, volume: &Volume<'_>) -> Result<(), Refusal> {
         if let Some(source) = &volume.persistent_volume_claim {
             let entry = PodVolume { index, name: volume.name.to_string(), read_only: source.read_only };
@@ -180,22 +310,24 @@ impl Resolver<'_> {
     }
 
     fn claim_volume(&mut self, entry: PodVolume, name: &str) -> Result<(), Refusal> {
-        if let Some(known) = self.resolution.volumes.iter_mut().find(|known| known.claim.name == name) {
-            known.pod_volumes.push(entry);
+        if let Some(known) = self.volumes.iter_mut().find(|known| known.claim.name() == Some(name)) {
+            known.pod_volumes.others.push(entry);
             return Ok(());
         }
-        let Some(claim) = self.lookup.claim(self.namespace, name) else {
+        let Some(claim) = self.catalog.claim(&self.namespace, name) else {
             if !self.resolution.missing.iter().any(|missing| missing == name) {
                 self.resolution.missing.push(name.to_owned());
+                let namespace = self.namespace.to_string();
+                self.resolution.misses.push(Miss::Claim { namespace, name: name.to_owned() });
             }
             return Ok(());
         };
-        let resolved = match claim.spec.volume_name.as_str() {
-            "" => self.unbound(&claim)?,
-            volume => self.bound(&claim, volume)?,
+        let resolved = match &*claim.spec.volume_name {
+            "" => self.unbound(entry, claim)?,
+            volume => self.bound(entry, claim, volume)?,
         };
-        if let Some(mut resolved) = resolved {
-            if claim.spec.volume_mode.as_deref() == Some("Block") {
+        if let Some(resolved) = resolved {
+            if claim.spec.block {
                 return Err(Refusal::new(
                     Code::PodUnsupported,
                     format!("{}: spec.volumeMode", resolved.describe()),
@@ -203,15 +335,15 @@ impl Resolver<'_> {
                     "make the claim with volumeMode: Filesystem",
                 ));
             }
-            resolved.pod_volumes.push(entry);
-            self.resolution.volumes.push(resolved);
+            self.volumes.push(resolved);
         }
         Ok(())
     }
 
     /// A claim that names its volume.
-    fn bound(&mut self, claim: &Claim, name: &str) -> Result<Option<Resolved>, Refusal> {
-        let Some(volume) = self.lookup.volume(name) else {
+    fn bound(&mut self, entry: PodVolume, claim: &Claim, name: &str) -> Result<Option<Resolved>, Refusal> {
+        let Some(volume) = self.catalog.volume(name) else {
+            self.resolution.misses.push(Miss::Volume { name: name.to_owned() });
             return if self.is_provisioned_by_us(claim) {
                 Err(Refusal::new(
                     Code::VolumeNotThereYet,
@@ -220,19 +352,24 @@ impl Resolver<'_> {
                     "wait until the volume exists, then create the pod again",
                 ))
             } else {
-                self.resolution.warnings.push(format!(
+                self.warn(format!(
                     "{}: persistentvolume \"{name}\" is not known; taken for one that is not JuiceFS",
                     claim_place(claim)
                 ));
                 Ok(None)
             };
         };
-        self.existing(claim, &volume)
+        self.existing(entry, claim, volume)
     }
 
     /// An existing volume behind a claim, if it is ours.
-    fn existing(&self, claim: &Claim, volume: &Arc<PersistentVolume>) -> Result<Option<Resolved>, Refusal> {
-        let Some(csi) = volume.spec.csi.as_ref().filter(|csi| csi.driver == self.driver) else {
+    fn existing(
+        &self,
+        entry: PodVolume,
+        claim: &Claim,
+        volume: &PersistentVolume,
+    ) -> Result<Option<Resolved>, Refusal> {
+        let Some(csi) = volume.spec.csi.as_ref().filter(|csi| *csi.driver == *self.driver) else {
             return Ok(None);
         };
         if !belongs_to(volume, claim) {
@@ -253,46 +390,51 @@ impl Resolver<'_> {
             ));
         };
         Ok(Some(Resolved {
-            claim: identity(claim),
-            volume_name: volume.metadata.name.clone(),
-            volume_handle: csi.volume_handle.clone(),
+            pod_volumes: entry.into(),
+            claim: identity(claim, claim.spec.storage_class_name.clone().unwrap_or_default()),
+            volume_name: Arc::clone(&volume.metadata.name),
+            volume_handle: Arc::clone(&csi.volume_handle),
             attributes: csi.volume_attributes.clone(),
-            mount_options: volume.spec.mount_options.clone(),
-            access_modes: volume.spec.access_modes.clone(),
+            mount_options: Arc::clone(&volume.spec.mount_options),
+            only_reads: volume.spec.only_reads,
             secret,
             bound: true,
-            ..Resolved::default()
+            ephemeral_directory: None,
         }))
     }
 
+    /// The class of a claim, if it is one of ours.
+    fn class(&mut self, name: Option<&str>) -> Option<Arc<StorageClass>> {
+        let class = self.catalog.class_or_default(name);
+        if let (None, Some(name)) = (class, name) {
+            self.resolution.misses.push(Miss::Class { name: name.to_owned() });
+        }
+        class.filter(|class| *class.provisioner == *self.driver).cloned()
+    }
+
     /// A claim without a volume: one that is reserved for it, or one its class will make.
-    fn unbound(&mut self, claim: &Claim) -> Result<Option<Resolved>, Refusal> {
+    fn unbound(&mut self, entry: PodVolume, claim: &Claim) -> Result<Option<Resolved>, Refusal> {
         let metadata = &claim.metadata;
-        if let Some(volume) = self.lookup.volume_reserved_for(&metadata.namespace, &metadata.name) {
-            return self.existing(claim, &volume);
+        if let Some(volume) = self.catalog.volume_reserved_for(&metadata.namespace, &metadata.name) {
+            return self.existing(entry, claim, volume);
         }
         if claim.spec.storage_class_name.as_deref() == Some("") {
             return self.waiting_for_a_static_volume(claim);
         }
-        let class = match &claim.spec.storage_class_name {
-            Some(name) => self.lookup.class(name),
-            None => self.lookup.default_class(),
-        };
-        let Some(class) = class.filter(|class| class.provisioner == self.driver) else { return Ok(None) };
-        let name = Some(metadata.uid.as_str()).filter(|uid| !uid.is_empty()).map(|uid| format!("pvc-{uid}"));
-        let node = class::selected_node(&class, claim, self.lookup);
+        let Some(class) = self.class(claim.spec.storage_class_name.as_deref()) else { return Ok(None) };
+        let identity = identity(claim, Arc::clone(&class.metadata.name));
+        let name: Option<Arc<str>> = identity.uid().map(|uid| format!("pvc-{uid}").into());
+        let node = class::selected_node(&class, claim, self.catalog);
         let facts = ClaimFacts {
             name: Some(&metadata.name),
             namespace: &metadata.namespace,
             labels: &metadata.labels,
             annotations: &metadata.annotations,
             volume: name.as_deref(),
-            node: node.as_ref().map_or_else(|| class::node(&class), SelectedNode::Known),
+            node: node.as_deref().map_or_else(|| class::node(&class), SelectedNode::Known),
         };
-        let mut resolved = class::plan(&class, &facts, &mut self.resolution.warnings)?;
-        resolved.claim = ClaimIdentity { class: class.metadata.name.clone(), ..identity(claim) };
-        resolved.access_modes.clone_from(&claim.spec.access_modes);
-        if name.is_none() && !resolved.attributes.contains_key("subPath") {
+        let planned = class::plan(&class, &facts, &mut self.resolution.warnings)?;
+        if name.is_none() && !planned.attributes.contains_key(SUB_PATH) {
             return Err(Refusal::new(
                 Code::ClaimUnusable,
                 claim_place(claim),
@@ -301,15 +443,23 @@ impl Resolver<'_> {
             ));
         }
         let name = name.unwrap_or_default();
-        resolved.attributes.entry("subPath".to_owned()).or_insert_with(|| name.clone());
-        resolved.volume_handle.clone_from(&name);
-        resolved.volume_name = name;
-        Ok(Some(resolved))
+        Ok(Some(Resolved {
+            pod_volumes: entry.into(),
+            claim: identity,
+            attributes: planned.attributes.with_default(SUB_PATH, &name),
+            volume_handle: Arc::clone(&name),
+            volume_name: name,
+            mount_options: planned.mount_options,
+            only_reads: claim.spec.only_reads,
+            secret: planned.secret,
+            bound: false,
+            ephemeral_directory: None,
+        }))
     }
 
     /// A claim that will be bound by its selector: which volume it gets is not known before.
     fn waiting_for_a_static_volume(&mut self, claim: &Claim) -> Result<Option<Resolved>, Refusal> {
-        match self.lookup.free_volume_for(claim, self.driver) {
+        match self.catalog.free_volume_for(claim, self.driver) {
             Some(volume) => Err(Refusal::new(
                 Code::VolumeNotThereYet,
                 claim_place(claim),
@@ -324,45 +474,44 @@ impl Resolver<'_> {
     }
 
     fn ephemeral_volume(&mut self, entry: PodVolume, template: &ClaimTemplate<'_>) -> Result<(), Refusal> {
-        let class = match template.spec.storage_class_name.as_deref() {
-            Some(name) => self.lookup.class(name),
-            None => self.lookup.default_class(),
-        };
-        let Some(class) = class.filter(|class| class.provisioner == self.driver) else { return Ok(()) };
+        let Some(class) = self.class(template.spec.storage_class_name.as_deref()) else { return Ok(()) };
         let claim = ClaimIdentity {
-            namespace: self.namespace.to_owned(),
+            namespace: Arc::clone(&self.namespace),
+            name: ClaimName::AfterPod,
             labels: owned(template.metadata.labels.as_ref()),
             annotations: owned(template.metadata.annotations.as_ref()),
-            class: class.metadata.name.clone(),
-            ..ClaimIdentity::default()
+            class: Arc::clone(&class.metadata.name),
         };
         let facts = ClaimFacts {
             name: None,
-            namespace: self.namespace,
+            namespace: &self.namespace,
             labels: &claim.labels,
             annotations: &claim.annotations,
             volume: None,
             node: class::node(&class),
         };
-        let mut resolved = class::plan(&class, &facts, &mut self.resolution.warnings)?;
-        if !resolved.attributes.contains_key("subPath") {
-            resolved.ephemeral_directory = Some(entry.name.clone());
-        }
-        resolved.claim = claim;
-        resolved.access_modes = template.spec.access_modes.iter().map(ToString::to_string).collect();
-        resolved.pod_volumes.push(entry);
-        self.resolution.volumes.push(resolved);
+        let planned = class::plan(&class, &facts, &mut self.resolution.warnings)?;
+        let named_after = (!planned.attributes.contains_key(SUB_PATH)).then(|| entry.name.clone());
+        let modes = &template.spec.access_modes;
+        self.volumes.push(Resolved {
+            pod_volumes: entry.into(),
+            claim,
+            volume_name: Arc::default(),
+            volume_handle: Arc::default(),
+            attributes: planned.attributes,
+            mount_options: planned.mount_options,
+            only_reads: matches!(modes.as_slice(), [mode] if &**mode == "ReadOnlyMany"),
+            secret: planned.secret,
+            bound: false,
+            ephemeral_directory: named_after,
+        });
         Ok(())
     }
 
-    fn is_provisioned_by_us(&self, claim: &Claim) -> bool {
-        let class = claim.spec.storage_class_name.as_ref().and_then(|name| self.lookup.class(name));
-        class.is_some_and(|class| class.provisioner == self.driver)
-            || claim
-                .metadata
-                .annotations
-                .get(PROVISIONER)
-                .is_some_and(|provisioner| provisioner == self.driver)
+    fn is_provisioned_by_us(&mut self, claim: &Claim) -> bool {
+        let provisioner = claim.metadata.annotations.get(PROVISIONER);
+        provisioner.is_some_and(|provisioner| **provisioner == *self.driver)
+            || claim.spec.storage_class_name.as_deref().is_some_and(|name| self.class(Some(name)).is_some())
     }
 }
 
@@ -372,7 +521,7 @@ impl Resolver<'_> {
 fn belongs_to(volume: &PersistentVolume, claim: &Claim) -> bool {
     let Some(reference) = &volume.spec.claim_ref else {
         return claim.spec.storage_class_name.as_deref().unwrap_or_default()
-            == volume.spec.storage_class_name;
+            == &*volume.spec.storage_class_name;
     };
     let (wanted, actual) = (&reference.uid, &claim.metadata.uid);
     reference.namespace == claim.metadata.namespace
@@ -380,25 +529,22 @@ fn belongs_to(volume: &PersistentVolume, claim: &Claim) -> bool {
         && (wanted.is_empty() || actual.is_empty() || wanted == actual)
 }
 
-fn identity(claim: &Claim) -> ClaimIdentity {
+fn identity(claim: &Claim, class: Arc<str>) -> ClaimIdentity {
+    let metadata = &claim.metadata;
     ClaimIdentity {
-        namespace: claim.metadata.namespace.clone(),
-        name: claim.metadata.name.clone(),
-        uid: claim.metadata.uid.clone(),
-        labels: claim.metadata.labels.clone(),
-        annotations: claim
-            .metadata
-            .annotations
-            .iter()
-            .filter(|(key, _)| key.starts_with(OURS))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
-        class: claim.spec.storage_class_name.clone().unwrap_or_default(),
+        namespace: Arc::clone(&metadata.namespace),
+        name: ClaimName::Given {
+            name: Arc::clone(&metadata.name),
+            uid: Some(&metadata.uid).filter(|uid| !uid.is_empty()).cloned(),
+        },
+        labels: metadata.labels.clone(),
+        annotations: metadata.annotations.kept(|key| key.starts_with(OURS), Arc::clone),
+        class,
     }
 }
 
-fn owned(map: Option<&std::collections::BTreeMap<Text<'_>, Text<'_>>>) -> Map {
-    map.into_iter().flatten().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+fn owned(map: Option<&BTreeMap<Text<'_>, Text<'_>>>) -> Map {
+    map.into_iter().flatten().map(|(key, value)| (&**key, &**value)).collect()
 }
 
 fn claim_place(claim: &Claim) -> String {

@@ -6,11 +6,11 @@ use k8s_openapi::{api::core::v1 as api, apimachinery::pkg::api::resource::Quanti
 
 use super::{
     attributes::{self, Holder, Origin},
-    quantity::{Percentage, Quantity},
     settings::Sources,
 };
 use crate::{
     config::{Floors, Picked, ResourcePercentages},
+    notation::{Percentage, Quantity},
     outcome::Refusal,
     pod,
 };

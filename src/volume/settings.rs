@@ -1,15 +1,12 @@
 //! The settings of one volume's client: every source, merged, with where each value came from.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::api::core::v1 as api;
 
-pub use super::exit_order::ExitOrder;
 use super::{
     attributes::{self, Origin},
     cache::{self, CacheDirectory},
-    exit_order,
-    objects::Map,
     options,
     resolve::Resolved,
     resources,
@@ -17,6 +14,8 @@ use super::{
 };
 use crate::{
     config::{Config, Merged, Picked, Process, Target, Templates},
+    map::Map,
+    notation::exit_order::{self, ExitOrder},
     outcome::{Code, Refusal},
     pod::Pod,
 };
@@ -101,7 +100,7 @@ pub struct Settings {
     /// `volumeDevices` of the patches.
     pub volume_devices: Vec<api::VolumeDevice>,
     /// `labels` and `annotations` have no effect in a sidecar, except annotations on VCI and CCI.
-    pub annotations: Map,
+    pub annotations: BTreeMap<String, String>,
     /// Cache directories, in the order their volumes are numbered.
     pub cache: Vec<CacheDirectory>,
     /// `juicefs/host-path`: host directories mounted at the same path (node profile only).
@@ -193,22 +192,22 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
     let (volumes, volume_mounts, volume_devices) = sources.volumes();
     Ok(Settings {
         image,
-        image_pull_policy: sources.picked("imagePullPolicy", sources.patch.image_pull_policy),
+        image_pull_policy: sources.picked(sources.patch.image_pull_policy),
         resources,
         directory: options.directory,
         read_only: options.read_only,
-        env: sources.picked("env", sources.patch.env).unwrap_or_default(),
-        lifecycle: sources.hook("lifecycle", sources.patch.lifecycle)?,
-        liveness_probe: sources.hook("livenessProbe", sources.patch.liveness_probe)?,
-        readiness_probe: sources.hook("readinessProbe", sources.patch.readiness_probe)?,
-        startup_probe: sources.hook("startupProbe", sources.patch.startup_probe)?,
+        env: sources.picked(sources.patch.env).unwrap_or_default(),
+        lifecycle: sources.hook(sources.patch.lifecycle)?,
+        liveness_probe: sources.hook(sources.patch.liveness_probe)?,
+        readiness_probe: sources.hook(sources.patch.readiness_probe)?,
+        startup_probe: sources.hook(sources.patch.startup_probe)?,
         volumes,
         volume_mounts,
         volume_devices,
         annotations: sources.annotations(),
         cache,
         host_paths,
-        host_network: sources.picked("hostNetwork", sources.patch.host_network).unwrap_or(false),
+        host_network: sources.picked(sources.patch.host_network).unwrap_or(false),
         exit_order: sources.exit_order()?,
         flush_seconds: sources.flush_seconds(options.read_only),
         options: options.list.into_iter().map(|option| option.text.into_owned()).collect(),
@@ -222,7 +221,7 @@ impl<'a> Sources<'a> {
         let resolved = inputs.resolved;
         let claim = &resolved.claim;
         let target = Target {
-            claim: &claim.name,
+            claim: claim.name(),
             class: &claim.class,
             labels: &claim.labels,
             node: inputs.node_labels,
@@ -234,9 +233,9 @@ impl<'a> Sources<'a> {
                 mount_point: inputs.mount_point,
                 volume_id: &resolved.volume_handle,
                 volume_name: &inputs.secret.name,
-                sub_path: resolved.attributes.get(attributes::SUB_PATH).map_or("", String::as_str),
+                sub_path: resolved.attributes.get(attributes::SUB_PATH).map_or("", |path| path),
             },
-            only_reads: matches!(&resolved.access_modes[..], [mode] if mode == "ReadOnlyMany"),
+            only_reads: resolved.only_reads,
             warnings: std::mem::take(&mut patch.warnings),
             provenance: Vec::new(),
             patch,
@@ -267,18 +266,19 @@ impl<'a> Sources<'a> {
     }
 
     /// A copy of a field of the ConfigMap, templates filled in.
-    fn picked<T>(&mut self, setting: &'static str, picked: Option<Picked<'a, T>>) -> Option<T>
+    fn picked<T>(&mut self, picked: Option<Picked<'a, T>>) -> Option<T>
     where
         T: Clone + serde::Serialize + serde::de::DeserializeOwned,
     {
-        let value = picked?.filled(&self.templates);
-        self.explain(setting, Origin::Config(picked?.item, setting), || as_text(&value));
+        let picked = picked?;
+        let value = picked.filled(&self.templates);
+        self.explain(picked.field.as_str(), Origin::picked(&picked), || as_text(&value));
         Some(value)
     }
 
     /// A hook or probe of the ConfigMap. What it runs may be a shell's script, so nothing may come into it that a
     /// shell would act on: sub paths and handles are not the administrator's alone.
-    fn hook<T>(&mut self, setting: &'static str, picked: Option<Picked<'a, T>>) -> Result<Option<T>, Refusal>
+    fn hook<T>(&mut self, picked: Option<Picked<'a, T>>) -> Result<Option<T>, Refusal>
     where
         T: Clone + serde::Serialize + serde::de::DeserializeOwned,
     {
@@ -287,29 +287,29 @@ impl<'a> Sources<'a> {
         {
             return Err(Refusal::new(
                 Code::SettingInvalid,
-                format!("{}: configmap mountPodPatch[{}].{setting}", self.subject(), hook.item),
+                format!("{}: configmap mountPodPatch[{}].{}", self.subject(), hook.item, hook.field),
                 format!("{template} stands for a text here that means something to a shell"),
                 "give the volume a handle and a directory of letters, digits and -_./:=,@%+^ only, or leave the \
                  template out of the command",
             ));
         }
-        Ok(self.picked(setting, picked))
+        Ok(self.picked(picked))
     }
 
     fn image(&mut self) -> String {
         let process = self.inputs.process;
-        let (picked, field, default, built_in) = match self.inputs.secret.edition {
+        let (picked, default, built_in) = match self.inputs.secret.edition {
             Edition::Community => {
                 let default = &process.community_image;
-                (self.patch.community_image, "ceMountImage", default, Process::COMMUNITY_IMAGE)
+                (self.patch.community_image, default, Process::COMMUNITY_IMAGE)
             }
             Edition::Enterprise => {
                 let default = &process.enterprise_image;
-                (self.patch.enterprise_image, "eeMountImage", default, Process::ENTERPRISE_IMAGE)
+                (self.patch.enterprise_image, default, Process::ENTERPRISE_IMAGE)
             }
         };
         let (image, origin) = if let Some(picked) = picked {
-            (self.templates.fill(picked.value).into_owned(), Origin::Config(picked.item, field))
+            (self.templates.fill(picked.value).into_owned(), Origin::picked(&picked))
         } else if let Some(attribute) = self.attribute(attributes::IMAGE) {
             (attribute.value.trim().to_owned(), attribute.origin())
         } else {
@@ -336,17 +336,18 @@ impl<'a> Sources<'a> {
         let mounts = self.patch.volume_mounts.iter().map(|picked| picked.filled(&templates)).collect();
         let devices = self.patch.volume_devices.iter().map(|picked| picked.filled(&templates)).collect();
         for (index, volume) in volumes.iter().enumerate() {
-            let item = self.patch.volumes.get(index).map_or(0, |picked| picked.item);
-            self.explain("volume", Origin::Config(item, "volumes"), || volume.name.clone());
+            if let Some(origin) = self.patch.volumes.get(index).map(Origin::picked) {
+                self.explain("volume", origin, || volume.name.clone());
+            }
         }
         (volumes, mounts, devices)
     }
 
-    fn annotations(&mut self) -> Map {
-        if let Some(annotations) = self.picked("annotations", self.patch.annotations) {
+    fn annotations(&mut self) -> BTreeMap<String, String> {
+        if let Some(annotations) = self.picked(self.patch.annotations) {
             return annotations;
         }
-        let Some(attribute) = self.attribute(attributes::ANNOTATIONS) else { return Map::new() };
+        let Some(attribute) = self.attribute(attributes::ANNOTATIONS) else { return BTreeMap::new() };
         self.explain("annotations", attribute.origin(), || attribute.value.to_owned());
         attributes::string_map(attribute.value).unwrap_or_default()
     }
@@ -368,7 +369,7 @@ impl<'a> Sources<'a> {
             })?;
             (order, attribute.origin())
         } else if let Some(picked) = self.patch.exit_order {
-            (*picked.value, Origin::Config(picked.item, "exitOrder"))
+            (*picked.value, Origin::picked(&picked))
         } else {
             return Ok(None);
         };
@@ -379,7 +380,7 @@ impl<'a> Sources<'a> {
     fn flush_seconds(&mut self, read_only: bool) -> u32 {
         let (seconds, origin) = match self.patch.termination_grace_period_seconds {
             _ if read_only => (0, Origin::Default),
-            Some(picked) => (*picked.value, Origin::Config(picked.item, "terminationGracePeriodSeconds")),
+            Some(picked) => (*picked.value, Origin::picked(&picked)),
             None => (DEFAULT_FLUSH_SECONDS, Origin::Default),
         };
         self.explain("flushSeconds", origin, || seconds.to_string());

@@ -11,7 +11,8 @@ use juicefs_sidecar::{
     admission::{self, Endpoint},
     config::{Config, Process},
     inject::{self, Engine, Family, Subject},
-    offline::{Manifests, documents, manifests::version, render},
+    notation::Version,
+    offline::{Manifests, documents, render},
     outcome::Code,
     pod::Pod,
 };
@@ -247,9 +248,9 @@ impl Case {
         let mut arguments = self.description.args.iter();
         let kubernetes =
             arguments.find(|argument| *argument == "--kube-version").and_then(|_| arguments.next());
-        let kubernetes = kubernetes.and_then(|text| version(text));
+        let kubernetes = kubernetes.and_then(|text| text.parse::<Version>().ok());
         let process = Process { kubernetes, ..Process::default() };
-        Ok(ask(&Engine { lookup: &manifests, config: &config, process: &process, explain: false }))
+        Ok(ask(&Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: false }))
     }
 
     fn family(&self) -> Family {

@@ -69,7 +69,7 @@ mountPodPatch:
         let base = if setting.patched { Config::parse(PATCHES).unwrap().0 } else { Config::default() };
         let config = Config { enable_native_sidecar: Some(setting.native), ..base };
         let process = Process::default();
-        ask(&Engine { lookup: &*MANIFESTS, config: &config, process: &process, explain: false })
+        ask(&Engine { catalog: &MANIFESTS.catalog, config: &config, process: &process, explain: false })
     }
 
     fn decide(setting: Setting, object: &Value) -> Decision {

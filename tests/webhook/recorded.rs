@@ -37,5 +37,5 @@ pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
 pub(crate) fn state() -> State {
     let documents = files::read(&[files::Source::Path(directory().join("cluster"))]).expect("manifests");
     let (manifests, _) = Manifests::gather(&documents, "default").expect("objects");
-    State { lookup: Box::new(manifests), config: Config::default(), process: Process::default() }
+    State { catalog: manifests.catalog, config: Config::default(), process: Process::default() }
 }

@@ -1,6 +1,7 @@
 //! `${.PVC.name}` and its like: in `pathPattern`, in other parameters, in mount options.
 
-use super::{ClaimFacts, Expanded, Map, NO_NAME, NO_NODE, PatternError, SelectedNode};
+use super::{ClaimFacts, Expanded, NO_NAME, NO_NODE, PatternError, SelectedNode};
+use crate::map::Map;
 
 /// The directory that a `pathPattern` gives: relative, clean, never empty.
 pub fn resolve_path(template: &str, facts: &ClaimFacts<'_>) -> Result<Expanded, PatternError> {
@@ -93,9 +94,9 @@ impl Variable<'_> {
                 SelectedNode::None => Ok(""),
                 SelectedNode::Later => Err(NO_NODE),
                 SelectedNode::Known(node) => Ok(match field {
-                    "name" => &node.name,
-                    "podCIDR" => &node.pod_cidr,
-                    field => entry(field, &node.labels, &node.annotations),
+                    "name" => &node.metadata.name,
+                    "podCIDR" => &node.spec.pod_cidr,
+                    field => entry(field, &node.metadata.labels, &node.metadata.annotations),
                 }),
             },
         }
@@ -111,7 +112,7 @@ fn entry<'f>(field: &str, labels: &'f Map, annotations: &'f Map) -> &'f str {
     } else {
         None
     };
-    found.map_or("", String::as_str)
+    found.map_or("", |value| value)
 }
 
 /// The longest name of a directory.

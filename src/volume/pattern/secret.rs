@@ -56,7 +56,7 @@ fn value<'f>(name: &str, facts: &ClaimFacts<'f>) -> Result<Option<&'f str>, &'st
         "pv.name" => facts.volume.map(Some).ok_or("the claim has no UID to name its volume after"),
         name => {
             let key = name.strip_prefix("pvc.annotations['").and_then(|rest| rest.strip_suffix("']"));
-            Ok(key.and_then(|key| facts.annotations.get(key)).map(String::as_str))
+            Ok(key.and_then(|key| facts.annotations.get(key)).map(|value| &**value))
         }
     }
 }

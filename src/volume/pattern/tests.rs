@@ -1,7 +1,7 @@
 use super::*;
 
 fn map(pairs: &[(&str, &str)]) -> Map {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs.iter().copied().collect()
 }
 
 /// Calls `test` with the facts of a claim `test` in `default`, provisioned for a node.
@@ -14,12 +14,11 @@ fn with_facts(test: impl FnOnce(ClaimFacts<'_>)) {
         ("template", "${.PVC.name}"),
         ("two", "x,subdir=/"),
     ]);
-    let node = NodeFacts {
-        name: "node-1".into(),
-        pod_cidr: "10.244.0.0/24".into(),
-        labels: map(&[("zone", "z1")]),
-        annotations: map(&[("fs1.juicefs.com/cacheGroup", "region-1")]),
-    };
+    let mut node = Node::default();
+    node.metadata.name = "node-1".into();
+    node.spec.pod_cidr = "10.244.0.0/24".into();
+    node.metadata.labels = map(&[("zone", "z1")]);
+    node.metadata.annotations = map(&[("fs1.juicefs.com/cacheGroup", "region-1")]);
     test(ClaimFacts {
         name: Some("test"),
         namespace: "default",

@@ -1,5 +1,12 @@
 use super::*;
-use crate::volume::{cache::CacheSource, quantity::Quantity, resolve::PodVolume};
+use crate::{
+    config::CacheSource,
+    notation::Quantity,
+    volume::{
+        objects::SecretReference,
+        resolve::{ClaimIdentity, ClaimName, PodVolume},
+    },
+};
 
 /// Everything [`Inputs`] borrows, with the usual values.
 struct Case {
@@ -13,21 +20,28 @@ struct Case {
 }
 
 fn map(pairs: &[(&str, &str)]) -> Map {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs.iter().copied().collect()
 }
 
 fn case() -> Case {
-    let mut resolved = Resolved {
-        pod_volumes: vec![PodVolume { index: 0, name: "data".into(), read_only: false }],
+    let resolved = Resolved {
+        pod_volumes: PodVolume { index: 0, name: "data".into(), read_only: false }.into(),
+        claim: ClaimIdentity {
+            namespace: "ns".into(),
+            name: ClaimName::Given { name: "claim".into(), uid: None },
+            labels: Map::default(),
+            annotations: Map::default(),
+            class: "fast".into(),
+        },
         volume_name: "pv-1".into(),
         volume_handle: "handle-1".into(),
-        access_modes: vec!["ReadWriteMany".into()],
+        attributes: Map::default(),
+        mount_options: Arc::default(),
+        only_reads: false,
+        secret: SecretReference::default(),
         bound: true,
-        ..Resolved::default()
+        ephemeral_directory: None,
     };
-    resolved.claim.namespace = "ns".into();
-    resolved.claim.name = "claim".into();
-    resolved.claim.class = "fast".into();
     Case {
         resolved,
         secret: UserSecret { name: "myjfs".into(), ..UserSecret::default() },
@@ -51,7 +65,7 @@ impl Case {
     }
 
     fn options(mut self, options: &[&str]) -> Self {
-        self.resolved.mount_options = options.iter().map(|option| (*option).to_owned()).collect();
+        self.resolved.mount_options = options.iter().map(|option| (*option).into()).collect();
         self
     }
 
@@ -285,7 +299,7 @@ fn options_of_the_configmap_come_first_and_replace_their_like() {
         .options(&["cache-size = 100", " writeback ", "", "token=a=b"])
         .attributes(&[("mountOptions", "debug,buffer-size=100, cache-size=5")])
         .config("mountPodPatch: [{mountOptions: [cache-size=204800, 'fsname=${VOLUME_ID}']}]");
-    case.resolved.access_modes = vec!["ReadOnlyMany".into()];
+    case.resolved.only_reads = true;
     let settings = case.serverless().settings();
     assert_eq!(
         settings.options,
@@ -306,13 +320,6 @@ fn options_of_the_configmap_come_first_and_replace_their_like() {
             "persistentvolume spec.mountOptions",
         ]
     );
-}
-
-#[test]
-fn two_access_modes_are_not_read_only() {
-    let mut case = case();
-    case.resolved.access_modes = vec!["ReadOnlyMany".into(), "ReadWriteMany".into()];
-    assert!(!case.settings().read_only);
 }
 
 #[test]

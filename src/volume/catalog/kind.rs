@@ -1,0 +1,224 @@
+//! The kinds of objects in a catalogue: what is kept of each, and where.
+
+use std::sync::Arc;
+
+use super::{Catalog, index::Key, strings::Strings};
+use crate::{
+    map::Map,
+    volume::{
+        attributes,
+        objects::{
+            Claim, ClaimReference, CsiSource, Metadata, Namespace, Node, PersistentVolume, Secret,
+            SecretReference, StorageClass,
+        },
+        resolve,
+    },
+};
+
+/// A whole object as somebody's `kubectl apply` left it; the largest annotation there is.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A kind of object; only those of this module.
+pub trait Kind: Sized {
+    /// The object without what nobody asks for.
+    #[must_use]
+    fn trimmed(self, strings: &mut Strings) -> Self;
+    /// Adds or replaces an object.
+    fn apply(catalog: &mut Catalog, object: Arc<Self>);
+    /// Removes an object.
+    fn delete(catalog: &mut Catalog, key: Key<'_>);
+    /// Removes every object of the kind.
+    fn clear(catalog: &mut Catalog);
+}
+
+impl Strings {
+    fn map(&mut self, map: &Map, wanted: impl Fn(&str) -> bool) -> Map {
+        map.kept(wanted, |text| self.share(text))
+    }
+
+    fn list(&mut self, list: &[Arc<str>]) -> Arc<[Arc<str>]> {
+        list.iter().map(|text| self.share(text)).collect()
+    }
+
+    /// Only the name and namespace.
+    fn name(&mut self, metadata: &Metadata) -> Metadata {
+        Metadata {
+            name: self.share(&metadata.name),
+            namespace: self.share(&metadata.namespace),
+            ..Metadata::default()
+        }
+    }
+
+    fn claim_reference(&mut self, claim: &ClaimReference) -> ClaimReference {
+        ClaimReference {
+            namespace: self.share(&claim.namespace),
+            name: self.share(&claim.name),
+            uid: self.share(&claim.uid),
+        }
+    }
+
+    fn csi(&mut self, csi: &CsiSource) -> CsiSource {
+        CsiSource {
+            driver: self.share(&csi.driver),
+            volume_handle: self.share(&csi.volume_handle),
+            volume_attributes: self.map(&csi.volume_attributes, attributes::is_read),
+            node_publish_secret_ref: csi.node_publish_secret_ref.as_ref().map(|secret| SecretReference {
+                namespace: self.share(&secret.namespace),
+                name: self.share(&secret.name),
+            }),
+        }
+    }
+}
+
+impl Kind for Claim {
+    fn trimmed(self, strings: &mut Strings) -> Self {
+        let Self { metadata, mut spec } = self;
+        // The templates of a class may ask for any annotation, until they have been resolved.
+        let bound = !spec.volume_name.is_empty();
+        let wanted = |key: &str| if bound { resolve::is_read_of_bound_claim(key) } else { key != LAST_APPLIED };
+        let metadata = Metadata {
+            uid: strings.share(&metadata.uid),
+            labels: strings.map(&metadata.labels, |_| true),
+            annotations: strings.map(&metadata.annotations, wanted),
+            ..strings.name(&metadata)
+        };
+        spec.storage_class_name = spec.storage_class_name.as_ref().map(|class| strings.share(class));
+        spec.volume_name = strings.share(&spec.volume_name);
+        spec.selector = spec.selector.filter(|_| !bound);
+        Self { metadata, spec }
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.claims.insert(object);
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        catalog.claims.remove(key);
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.claims = Default::default();
+    }
+}
+
+impl Kind for PersistentVolume {
+    fn trimmed(mut self, strings: &mut Strings) -> Self {
+        // Labels are for the selectors of claims.
+        let free = self.is_free();
+        self.metadata = Metadata {
+            labels: strings.map(&self.metadata.labels, |_| free),
+            ..strings.name(&self.metadata)
+        };
+        let spec = &mut self.spec;
+        spec.claim_ref = spec.claim_ref.as_ref().map(|claim| strings.claim_reference(claim));
+        spec.csi = spec.csi.as_ref().map(|csi| strings.csi(csi));
+        spec.mount_options = strings.list(&spec.mount_options);
+        spec.storage_class_name = strings.share(&spec.storage_class_name);
+        self
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.volumes.apply(object);
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        catalog.volumes.delete(key);
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.volumes = Default::default();
+    }
+}
+
+impl Kind for StorageClass {
+    /// Classes are few.
+    fn trimmed(self, _: &mut Strings) -> Self {
+        self
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.classes.insert(object);
+        catalog.choose_default_class();
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        catalog.classes.remove(key);
+        catalog.choose_default_class();
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.classes = Default::default();
+        catalog.default_class = None;
+    }
+}
+
+impl Kind for Node {
+    fn trimmed(mut self, strings: &mut Strings) -> Self {
+        self.metadata = Metadata {
+            labels: strings.map(&self.metadata.labels, |_| true),
+            annotations: strings.map(&self.metadata.annotations, |key| key != LAST_APPLIED),
+            ..strings.name(&self.metadata)
+        };
+        let version = &mut self.status.node_info.kubelet_version;
+        *version = strings.share(version);
+        self
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.count_kubelet(Some(&object), |count| count + 1);
+        let before = catalog.nodes.insert(object);
+        catalog.count_kubelet(before.as_deref(), |count| count.saturating_sub(1));
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        let before = catalog.nodes.remove(key);
+        catalog.count_kubelet(before.as_deref(), |count| count.saturating_sub(1));
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.nodes = Default::default();
+        catalog.kubelets = Default::default();
+    }
+}
+
+impl Kind for Namespace {
+    fn trimmed(mut self, strings: &mut Strings) -> Self {
+        self.metadata = Metadata {
+            labels: strings.map(&self.metadata.labels, |_| true),
+            ..strings.name(&self.metadata)
+        };
+        self
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.namespaces.insert(object);
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        catalog.namespaces.remove(key);
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.namespaces = Default::default();
+    }
+}
+
+impl Kind for Secret {
+    fn trimmed(mut self, strings: &mut Strings) -> Self {
+        self.namespace = strings.share(&self.namespace);
+        self.name = strings.share(&self.name);
+        self
+    }
+
+    fn apply(catalog: &mut Catalog, object: Arc<Self>) {
+        catalog.secrets.insert(object);
+    }
+
+    fn delete(catalog: &mut Catalog, key: Key<'_>) {
+        catalog.secrets.remove(key);
+    }
+
+    fn clear(catalog: &mut Catalog) {
+        catalog.secrets = Default::default();
+    }
+}
