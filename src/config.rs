@@ -285,9 +285,8 @@ fn below_itself(text: &str) -> bool {
 
 /// Which fields of an item have a template in them.
 fn templated_fields(item: &tree::Node) -> Vec<Field> {
-    let has_template = |field: &Field| {
-        item.field(field.as_str()).is_some_and(|node| node.any_text(&template::has_template))
-    };
+    let has_template =
+        |field: &Field| item.field(field.as_str()).is_some_and(|node| node.any_text(&template::has_template));
     Field::ALL.iter().copied().filter(|field| field.takes_templates()).filter(has_template).collect()
 }
 

@@ -154,7 +154,12 @@ impl Engine<'_> {
                     ),
                 ),
             };
-            return Ok(Decision { message, warnings, misses: resolution.misses, ..Decision::nothing(code, "") });
+            return Ok(Decision {
+                message,
+                warnings,
+                misses: resolution.misses,
+                ..Decision::nothing(code, "")
+            });
         }
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;

@@ -490,9 +490,9 @@ fn a_review_is_answered_as_the_webhook_answers_it() {
     let cluster = format!("{reviews}/cluster");
     let body = std::fs::read_to_string(format!("{reviews}/job.create.json")).unwrap();
     let documents = files::read(&[Source::Path(cluster.clone().into())]).unwrap();
-    let (lookup, _) = Manifests::gather(&documents, "default").unwrap();
+    let (manifests, _) = Manifests::gather(&documents, "default").unwrap();
     let (config, process) = (Config::default(), Process::default());
-    let engine = Engine { lookup: &lookup, config: &config, process: &process, explain: false };
+    let engine = Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: false };
     for (family, arguments) in [(Family::Node, &[][..]), (Family::Serverless, &["--serverless"])] {
         let expected = admission::answer(body.as_bytes(), Endpoint::Inject(family), &engine);
         let result = run_with(&[], &[&["review", "--cluster", &cluster], arguments].concat(), &body);

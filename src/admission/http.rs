@@ -19,7 +19,7 @@ use axum::{
 };
 
 use super::{
-    Answer, Endpoint, answer,
+    Answer, Endpoint,
     body::{receive, sending},
     connections::Connection,
     state::App,
@@ -113,10 +113,8 @@ async fn handle(
 
 /// Our own failure is answered like any other: with an HTTP error, so that `failurePolicy` decides.
 fn answer_or_catch(app: &App, endpoint: Endpoint, body: &[u8]) -> Answer {
-    let state = app.state();
     // Nothing that is shared is left half-changed: the engine only reads.
-    catch_unwind(AssertUnwindSafe(|| answer(body, endpoint, &state.engine())))
-        .unwrap_or_else(|_| Answer::panicked())
+    catch_unwind(AssertUnwindSafe(|| app.answer(endpoint, body))).unwrap_or_else(|_| Answer::panicked())
 }
 
 fn into_response(answer: Answer, app: &App, connection: &Arc<Connection>) -> Response {

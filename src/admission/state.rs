@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{connections::Connections, limits::Limits, shares::Shares};
+use super::{Answer, Endpoint, answer, connections::Connections, limits::Limits, shares::Shares};
 use crate::{
     config::{Config, Process},
     inject::Engine,
@@ -35,9 +35,13 @@ impl State {
     }
 }
 
+/// What gives the answers: [`answer`].
+pub type Answering = fn(&[u8], Endpoint, &Engine<'_>) -> Answer;
+
 /// The server's shared condition.
 pub struct App {
     state: ArcSwap<State>,
+    answer: Answering,
     draining: AtomicBool,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -60,6 +64,7 @@ impl App {
     pub fn new(state: State, metrics: Metrics, limits: Limits) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
+            answer,
             draining: AtomicBool::new(false),
             metrics: Arc::new(metrics),
             connections: Connections::new(limits.connections, limits.patience),
@@ -74,6 +79,17 @@ impl App {
     /// The state of this moment: loaded once per request, so that a reload never splits one.
     pub fn state(&self) -> Guard<Arc<State>> {
         self.state.load()
+    }
+
+    /// The app with something else to give the answers, for tests of what is around them.
+    #[must_use]
+    pub fn answering(self, answer: Answering) -> Self {
+        Self { answer, ..self }
+    }
+
+    /// The answer of this moment to a body.
+    pub(super) fn answer(&self, endpoint: Endpoint, body: &[u8]) -> Answer {
+        (self.answer)(body, endpoint, &self.state().engine())
     }
 
     /// Replaces the state for the requests to come.

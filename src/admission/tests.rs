@@ -8,7 +8,11 @@ use crate::{
 
 fn answered(body: &[u8], endpoint: Endpoint, cluster: &Manifests) -> Answer {
     let (config, process) = (Config::default(), Process::default());
-    answer(body, endpoint, &Engine { lookup: cluster, config: &config, process: &process, explain: false })
+    answer(
+        body,
+        endpoint,
+        &Engine { catalog: &cluster.catalog, config: &config, process: &process, explain: false },
+    )
 }
 
 /// A cluster of these objects.

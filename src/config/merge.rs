@@ -117,9 +117,17 @@ impl<'c> Merged<'c> {
             Field::EnterpriseImage,
             item.ee_mount_image.as_ref().filter(not_empty),
         );
-        pick.fill_slot(&mut self.image_pull_policy, Field::ImagePullPolicy, item.image_pull_policy.as_ref().filter(not_empty));
+        pick.fill_slot(
+            &mut self.image_pull_policy,
+            Field::ImagePullPolicy,
+            item.image_pull_policy.as_ref().filter(not_empty),
+        );
         pick.fill_slot(&mut self.resources, Field::Resources, item.resources.as_ref());
-        pick.fill_slot(&mut self.resource_percentages, Field::ResourcePercentages, item.resource_percentages.as_ref());
+        pick.fill_slot(
+            &mut self.resource_percentages,
+            Field::ResourcePercentages,
+            item.resource_percentages.as_ref(),
+        );
         pick.fill_slot(&mut self.mount_options, Field::MountOptions, item.mount_options.as_ref());
         pick.fill_slot(&mut self.env, Field::Env, item.env.as_ref());
         pick.fill_slot(&mut self.cache_dirs, Field::CacheDirs, item.cache_dirs.as_ref());
@@ -129,7 +137,11 @@ impl<'c> Merged<'c> {
         pick.fill_slot(&mut self.lifecycle, Field::Lifecycle, item.lifecycle.as_ref());
         pick.fill_slot(&mut self.host_network, Field::HostNetwork, item.host_network.as_ref());
         let seconds = item.termination_grace_period_seconds.as_ref();
-        pick.fill_slot(&mut self.termination_grace_period_seconds, Field::TerminationGracePeriodSeconds, seconds);
+        pick.fill_slot(
+            &mut self.termination_grace_period_seconds,
+            Field::TerminationGracePeriodSeconds,
+            seconds,
+        );
         pick.fill_slot(&mut self.exit_order, Field::ExitOrder, item.exit_order.as_ref());
         pick.fill_slot(&mut self.annotations, Field::Annotations, item.annotations.as_ref());
         self.add_volumes(&pick);

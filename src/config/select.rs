@@ -34,7 +34,11 @@ impl PatchItem {
 
 impl ClaimSelector {
     fn matches(&self, target: &Target<'_>) -> bool {
-        if self.match_name.as_ref().is_some_and(|name| !name.is_empty() && Some(name.as_str()) != target.claim) {
+        if self
+            .match_name
+            .as_ref()
+            .is_some_and(|name| !name.is_empty() && Some(name.as_str()) != target.claim)
+        {
             return false;
         }
         match &self.match_storage_class_name {

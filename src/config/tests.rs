@@ -21,6 +21,10 @@ fn labels(pairs: &[(&str, &str)]) -> Map {
     pairs.iter().copied().collect()
 }
 
+fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
 const TEMPLATES: Templates<'_> =
     Templates { mount_point: "/jfs/x", volume_id: "pvc-1", volume_name: "myjfs", sub_path: "sub" };
 
@@ -55,7 +59,7 @@ MountPodPatch:
     assert_eq!((config.enable_native_sidecar, config.enable_set_quota), (Some(true), false));
     let item = &config.patches[0];
     let selector = item.pvc_selector.as_ref().unwrap();
-    assert_eq!(selector.match_labels, Some(labels(&[("App", "x")])), "map keys are kept as they are");
+    assert_eq!(selector.match_labels, Some(texts(&[("App", "x")])), "map keys are kept as they are");
     assert_eq!(selector.match_name.as_deref(), Some("claim"));
     let reference =
         item.env.as_ref().unwrap()[0].value_from.as_ref().unwrap().secret_key_ref.as_ref().unwrap();
@@ -226,10 +230,10 @@ fn percentages_that_cannot_be_used_are_left_out_and_reported() {
 #[test]
 fn the_configmap_needs_the_right_key() {
     assert!(Config::from_data(&BTreeMap::new()).unwrap().0.patches.is_empty());
-    let data = labels(&[("config.yml", "{}")]);
+    let data = texts(&[("config.yml", "{}")]);
     let error = Config::from_data(&data).unwrap_err().to_string();
     assert!(error.contains("\"config.yml\"") && error.ends_with("under the key config.yaml"), "{error}");
-    let data = labels(&[("config.yaml", "enableSetQuota: false"), ("other", "")]);
+    let data = texts(&[("config.yaml", "enableSetQuota: false"), ("other", "")]);
     assert!(!Config::from_data(&data).unwrap().0.enable_set_quota);
 }
 

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1 as api;
 
 use crate::{
     client::shell::{Nul, quote},
-    pod::{Container, Pod},
     notation::ExitOrder,
+    pod::{Container, Pod},
     volume::Resolved,
 };
 

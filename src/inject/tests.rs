@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    notation::{ExitOrder, Version},
     offline::{Manifests, documents::parse},
 };
 
@@ -43,12 +44,16 @@ impl Default for Case {
 
 impl Case {
     fn old() -> Self {
-        Self { process: Process { kubernetes: Some((1, 28)), ..Process::default() }, ..Self::default() }
+        Self {
+            process: Process { kubernetes: Some(Version::new(1, 28)), ..Process::default() },
+            ..Self::default()
+        }
     }
 
     fn decide(&self, pod: &Value) -> Decision {
         let (cluster, config) = (cluster(), Config::parse(self.config).unwrap().0);
-        let engine = Engine { catalog: &cluster.catalog, config: &config, process: &self.process, explain: true };
+        let engine =
+            Engine { catalog: &cluster.catalog, config: &config, process: &self.process, explain: true };
         let view = Pod::deserialize(pod).unwrap();
         let subject = Subject {
             pod: &view,

@@ -177,7 +177,8 @@ mod tests {
     fn inject(documents: &[Document]) -> Result<Vec<Code>, InputError> {
         let (manifests, _) = Manifests::gather(documents, "default")?;
         let (config, process) = (Config::default(), Process::default());
-        let engine = Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: true };
+        let engine =
+            Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: true };
         let scope = Scope { namespace: "default".to_owned(), serverless: false };
         let mut changes = Changes::new(documents);
         let mut codes = Vec::new();

@@ -126,7 +126,7 @@ impl<'a> Sources<'a> {
         let resolved = self.inputs.resolved;
         let held = |holder, map: &'a Map| {
             let value = map.get(key).filter(|value| !value.is_empty())?;
-            Some(Attribute { holder, key, value: &**value })
+            Some(Attribute { holder, key, value })
         };
         let allowed = FOR_TENANTS.contains(&key)
             || (key.starts_with("juicefs") && self.inputs.config.allow_unsafe_claim_annotations);
@@ -238,16 +238,15 @@ pub(super) fn place(resolved: &Resolved, attribute: Attribute<'_>) -> String {
             format!("persistentvolume {:?}: {key}", resolved.volume_name)
         }
         (Holder::Volume, Some(field)) => format!("storageclass {:?}: {field}", resolved.claim.class),
-        (Holder::Claim, _) => match resolved.claim.name() {
-            Some(name) => {
+        (Holder::Claim, _) => {
+            if let Some(name) = resolved.claim.name() {
                 let namespace = &resolved.claim.namespace;
                 format!("persistentvolumeclaim \"{namespace}/{name}\": annotation {key:?}")
-            }
-            None => {
+            } else {
                 let volume = &resolved.pod_volumes.first().name;
                 format!("pod volume {volume:?}: ephemeral.volumeClaimTemplate annotation {key:?}")
             }
-        },
+        }
     }
 }
 

@@ -216,11 +216,13 @@ impl Resolver<'_> {
         }
         self.missing(pod)?;
         // A volume that no container mounts needs no client.
-        let (mounted, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.volumes)
-            .into_iter()
-            .partition(|one| is_mounted(pod, &one.pod_volumes));
+        let (mounted, unused): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.volumes).into_iter().partition(|one| is_mounted(pod, &one.pod_volumes));
         for resolved in unused {
-            self.warn(format!("{} is not mounted by any container, so it gets no client", resolved.describe()));
+            self.warn(format!(
+                "{} is not mounted by any container, so it gets no client",
+                resolved.describe()
+            ));
         }
         self.secrets(mounted)
     }

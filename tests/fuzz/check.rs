@@ -53,7 +53,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 pub(crate) fn check(body: &[u8]) {
     let config = if body.len() % 4 < 2 { WORLD.config.clone() } else { Config::default() };
     let config = Config { enable_native_sidecar: Some(body.len().is_multiple_of(2)), ..config };
-    let engine = Engine { catalog: &WORLD.manifests.catalog, config: &config, process: &WORLD.process, explain: true };
+    let engine =
+        Engine { catalog: &WORLD.manifests.catalog, config: &config, process: &WORLD.process, explain: true };
     for endpoint in Endpoint::ALL {
         answer(body, endpoint, &engine);
     }

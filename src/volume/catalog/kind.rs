@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, index::Key, strings::Strings};
+use super::{
+    Catalog,
+    index::{Index, Key},
+    strings::Strings,
+    volumes::Volumes,
+};
 use crate::{
     map::Map,
     volume::{
@@ -75,7 +80,8 @@ impl Kind for Claim {
         let Self { metadata, mut spec } = self;
         // The templates of a class may ask for any annotation, until they have been resolved.
         let bound = !spec.volume_name.is_empty();
-        let wanted = |key: &str| if bound { resolve::is_read_of_bound_claim(key) } else { key != LAST_APPLIED };
+        let wanted =
+            |key: &str| if bound { resolve::is_read_of_bound_claim(key) } else { key != LAST_APPLIED };
         let metadata = Metadata {
             uid: strings.share(&metadata.uid),
             labels: strings.map(&metadata.labels, |_| true),
@@ -97,7 +103,7 @@ impl Kind for Claim {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.claims = Default::default();
+        catalog.claims = Index::default();
     }
 }
 
@@ -105,10 +111,8 @@ impl Kind for PersistentVolume {
     fn trimmed(mut self, strings: &mut Strings) -> Self {
         // Labels are for the selectors of claims.
         let free = self.is_free();
-        self.metadata = Metadata {
-            labels: strings.map(&self.metadata.labels, |_| free),
-            ..strings.name(&self.metadata)
-        };
+        self.metadata =
+            Metadata { labels: strings.map(&self.metadata.labels, |_| free), ..strings.name(&self.metadata) };
         let spec = &mut self.spec;
         spec.claim_ref = spec.claim_ref.as_ref().map(|claim| strings.claim_reference(claim));
         spec.csi = spec.csi.as_ref().map(|csi| strings.csi(csi));
@@ -126,7 +130,7 @@ impl Kind for PersistentVolume {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.volumes = Default::default();
+        catalog.volumes = Volumes::default();
     }
 }
 
@@ -147,7 +151,7 @@ impl Kind for StorageClass {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.classes = Default::default();
+        catalog.classes = Index::default();
         catalog.default_class = None;
     }
 }
@@ -176,17 +180,15 @@ impl Kind for Node {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.nodes = Default::default();
-        catalog.kubelets = Default::default();
+        catalog.nodes = Index::default();
+        catalog.kubelets.clear();
     }
 }
 
 impl Kind for Namespace {
     fn trimmed(mut self, strings: &mut Strings) -> Self {
-        self.metadata = Metadata {
-            labels: strings.map(&self.metadata.labels, |_| true),
-            ..strings.name(&self.metadata)
-        };
+        self.metadata =
+            Metadata { labels: strings.map(&self.metadata.labels, |_| true), ..strings.name(&self.metadata) };
         self
     }
 
@@ -199,7 +201,7 @@ impl Kind for Namespace {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.namespaces = Default::default();
+        catalog.namespaces = Index::default();
     }
 }
 
@@ -219,6 +221,6 @@ impl Kind for Secret {
     }
 
     fn clear(catalog: &mut Catalog) {
-        catalog.secrets = Default::default();
+        catalog.secrets = Index::default();
     }
 }

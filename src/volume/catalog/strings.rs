@@ -10,7 +10,7 @@ const FEW: usize = 1024;
 /// A volume repeats its claim's name, namespace and UID, a claim its volume's name, and all of them the names of
 /// drivers, classes, labels and secrets.
 #[derive(Debug, Default)]
-pub(super) struct Strings {
+pub struct Strings {
     known: HashSet<Arc<str>>,
     /// How many there were left when the forgotten ones were last dropped.
     needed: usize,

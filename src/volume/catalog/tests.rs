@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     config::match_labels,
     map::Map,
-    volume::objects::{ClaimReference, CsiSource, Metadata},
+    volume::objects::{ClaimReference, CsiSource},
 };
 
 /// Few enough that objects meet, and one that is the beginning of another.
@@ -43,7 +43,8 @@ enum Change {
 fn claims() -> impl Strategy<Value = Claim> + Clone {
     (name(), name(), name()).prop_map(|(namespace, name, volume)| {
         let mut claim = Claim::default();
-        claim.metadata = Metadata { namespace: namespace.into(), name: name.into(), ..Metadata::default() };
+        claim.metadata.namespace = namespace.into();
+        claim.metadata.name = name.into();
         claim.spec.volume_name = volume.into();
         claim
     })
@@ -55,7 +56,8 @@ fn volumes() -> impl Strategy<Value = PersistentVolume> {
     (name(), csi, claim, select(&["", "", "fast"][..]), labels()).prop_map(
         |(name, csi, claim, class, labels)| {
             let mut volume = PersistentVolume::default();
-            volume.metadata = Metadata { name: name.into(), labels, ..Metadata::default() };
+            volume.metadata.name = name.into();
+            volume.metadata.labels = labels;
             volume.spec.storage_class_name = class.into();
             volume.spec.csi = csi.map(|(driver, handle)| CsiSource {
                 driver: driver.into(),
@@ -76,7 +78,8 @@ fn classes() -> impl Strategy<Value = StorageClass> {
     (name(), select(&["2025", "2026"][..]), select(&["true", "false"][..])).prop_map(
         |(name, created, default)| {
             let mut class = StorageClass::default();
-            class.metadata = Metadata { name: name.into(), created: created.into(), ..Metadata::default() };
+            class.metadata.name = name.into();
+            class.metadata.created = created.into();
             class.metadata.annotations =
                 [("storageclass.kubernetes.io/is-default-class", default)].into_iter().collect();
             class
@@ -151,19 +154,27 @@ impl Naive {
             }
             Change::ReplaceClaims(claims) => {
                 self.claims.clear();
-                claims.into_iter().for_each(|claim| self.put_claim(claim));
+                for claim in claims {
+                    self.put_claim(claim);
+                }
             }
             Change::ReplaceVolumes(volumes) => {
                 self.volumes.clear();
-                volumes.into_iter().for_each(|volume| self.change(Change::Volume(volume)));
+                for volume in volumes {
+                    self.change(Change::Volume(volume));
+                }
             }
             Change::ReplaceClasses(classes) => {
                 self.classes.clear();
-                classes.into_iter().for_each(|class| self.change(Change::Class(class)));
+                for class in classes {
+                    self.change(Change::Class(class));
+                }
             }
             Change::ReplaceNodes(nodes) => {
                 self.nodes.clear();
-                nodes.into_iter().for_each(|node| self.change(Change::Node(node)));
+                for node in nodes {
+                    self.change(Change::Node(node));
+                }
             }
         }
     }
@@ -175,7 +186,10 @@ impl Naive {
     fn default_class(&self) -> Option<&str> {
         let defaults = self.classes.values().filter(|class| class.is_default());
         // Of equal ones the last wins, so they come from behind.
-        defaults.rev().max_by(|one, other| one.metadata.created.cmp(&other.metadata.created)).map(|class| &*class.metadata.name)
+        defaults
+            .rev()
+            .max_by(|one, other| one.metadata.created.cmp(&other.metadata.created))
+            .map(|class| &*class.metadata.name)
     }
 }
 
@@ -227,17 +241,21 @@ fn compare(naive: &Naive, catalog: &Catalog) {
             assert_eq!(known, claim.map(|claim| &claim.spec.volume_name));
 
             let reserved = naive.volumes(|volume| {
-                volume.spec.claim_ref.as_ref().is_some_and(|claim| {
-                    *claim.namespace == *namespace && *claim.name == *name
-                })
+                volume
+                    .spec
+                    .claim_ref
+                    .as_ref()
+                    .is_some_and(|claim| *claim.namespace == *namespace && *claim.name == *name)
             });
             let known = catalog.volume_reserved_for(namespace, name);
             assert_eq!(known.map(|volume| &*volume.metadata.name), reserved.first().copied());
 
             let twins = naive.volumes(|volume| {
-                volume.spec.csi.as_ref().is_some_and(|csi| {
-                    *csi.driver == *namespace && *csi.volume_handle == *name
-                })
+                volume
+                    .spec
+                    .csi
+                    .as_ref()
+                    .is_some_and(|csi| *csi.driver == *namespace && *csi.volume_handle == *name)
             });
             let known: Vec<_> =
                 catalog.volumes_with_handle(namespace, name).map(|volume| &*volume.metadata.name).collect();
@@ -300,7 +318,8 @@ fn a_snapshot_stays_as_it_is() {
     let snapshot = writer.snapshot();
     writer.apply(claim("two"));
     writer.delete::<Claim>("", "nothing");
-    let volume = |catalog: &Catalog| catalog.claim("", "data").map(|claim| claim.spec.volume_name.to_string());
+    let volume =
+        |catalog: &Catalog| catalog.claim("", "data").map(|claim| claim.spec.volume_name.to_string());
     assert_eq!(volume(&snapshot).as_deref(), Some("one"));
     assert_eq!(volume(writer.catalog()).as_deref(), Some("two"));
     writer.replace_all::<Claim>([]);

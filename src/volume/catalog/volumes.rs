@@ -5,10 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::index::{ByName, Index, Key, Order};
-use crate::{
-    config::match_labels,
-    volume::objects::PersistentVolume,
-};
+use crate::{config::match_labels, volume::objects::PersistentVolume};
 
 /// Volumes in all their orders.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +85,8 @@ impl Volumes {
     ) -> Option<&Arc<PersistentVolume>> {
         let Some(selector) = selector else { return self.free.beginning_with([driver, ""]).next() };
         let (wanted, expressions) = (selector.match_labels.as_ref(), selector.match_expressions.as_deref());
-        let matches = |volume: &&Arc<PersistentVolume>| {
-            match_labels(wanted, expressions, &volume.metadata.labels)
-        };
+        let matches =
+            |volume: &&Arc<PersistentVolume>| match_labels(wanted, expressions, &volume.metadata.labels);
         match wanted.into_iter().flatten().next() {
             Some((key, value)) => {
                 let label = format!("{key}={value}");

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     config::CacheSource,
@@ -518,9 +520,9 @@ fn attributes_nothing_comes_of_are_spoken_about() {
 #[test]
 fn annotations_are_kept_for_profiles_that_use_them() {
     let case = case().attributes(&[("juicefs/mount-annotations", "{a: 1}")]).serverless();
-    assert_eq!(case.settings().annotations, map(&[("a", "1")]));
+    assert_eq!(case.settings().annotations, BTreeMap::from([("a".to_owned(), "1".to_owned())]));
     let case = case.config("mountPodPatch: [{annotations: {b: '${SUB_PATH}'}}]");
-    assert_eq!(case.settings().annotations, map(&[("b", "")]));
+    assert_eq!(case.settings().annotations, BTreeMap::from([("b".to_owned(), String::new())]));
 }
 
 #[test]
