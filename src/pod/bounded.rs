@@ -67,18 +67,6 @@ where
     Ok(Option::<Entries<K, V, MOST>>::deserialize(deserializer)?.map(|map| map.0))
 }
 
-/// Reads a map of at most `MOST` entries; `null` is an empty one.
-pub(crate) fn map_or_empty<'de, const MOST: usize, D, K, V>(
-    deserializer: D,
-) -> Result<BTreeMap<K, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    K: Deserialize<'de> + Ord,
-    V: Deserialize<'de>,
-{
-    Ok(map::<MOST, D, K, V>(deserializer)?.unwrap_or_default())
-}
-
 struct List<T, const MOST: usize>(Vec<T>);
 
 impl<'de, T: Deserialize<'de> + Element, const MOST: usize> Deserialize<'de> for List<T, MOST> {

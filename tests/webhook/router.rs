@@ -16,13 +16,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use juicefs_sidecar::{
-    admission::{
-        Endpoint, answer,
-        connections::Connection,
-        http,
-        limits::Limits,
-        state::App,
-    },
+    admission::{Endpoint, answer, connections::Connection, http, limits::Limits, state::App},
     telemetry::Metrics,
 };
 use tower::ServiceExt as _;
