@@ -190,7 +190,8 @@ mod tests {
         let documents = documents::parse("cluster", CLUSTER).unwrap();
         let manifests = Manifests::gather(&documents, "default").unwrap().0;
         let (config, process) = (Config::default(), Process::default());
-        let engine = Engine { lookup: &manifests, config: &config, process: &process, explain: false };
+        let engine =
+            Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: false };
         let injected = injected(&engine);
         let mut failures = Vec::new();
         for (name, endpoint, body) in hostile(&injected) {
@@ -211,7 +212,8 @@ mod tests {
         let documents = documents::parse("cluster", CLUSTER).unwrap();
         let manifests = Manifests::gather(&documents, "default").unwrap().0;
         let (config, process) = (Config::default(), Process::default());
-        let engine = Engine { lookup: &manifests, config: &config, process: &process, explain: false };
+        let engine =
+            Engine { catalog: &manifests.catalog, config: &config, process: &process, explain: false };
         let mut pod = injected(&engine);
         let environment: Vec<_> = (0..20_000)
             .map(|number| json!({"name": format!("VARIABLE_{number}"), "value": "a value of some length"}))
