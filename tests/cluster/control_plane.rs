@@ -123,13 +123,16 @@ impl ControlPlane {
             },
             ..Namespace::default()
         };
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace");
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, name);
-        eventually("the namespace's ServiceAccount", async || {
-            accounts.get_opt("default").await.ok().flatten()
-        })
-        .await;
+        Api::all(client).create(&PostParams::default(), &namespace).await.expect("a namespace");
+        self.account(name).await;
         name.to_owned()
+    }
+
+    /// Waits until pods can be made in a namespace.
+    pub(crate) async fn account(&self, namespace: &str) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
+        let what = "the namespace's ServiceAccount";
+        eventually(what, async || accounts.get_opt("default").await.ok().flatten()).await;
     }
 
     /// A kubeconfig of a `ServiceAccount`, with a token as its pods would have it.

@@ -2,14 +2,13 @@
 
 use std::{fs, path::Path};
 
-use juicefs_sidecar::offline::documents;
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
-};
+use kube::Client;
 use serde_json::Value;
 
-use super::control_plane;
+use super::{
+    control_plane,
+    objects::{create, parse},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,12 +19,6 @@ struct Case {
     name: String,
     before: Vec<Value>,
     after: Vec<Value>,
-}
-
-fn parse(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    let documents = documents::parse(&path.to_string_lossy(), &text).unwrap_or_default();
-    documents.into_iter().map(|document| document.value).collect()
 }
 
 fn cases() -> Vec<Case> {
@@ -79,20 +72,7 @@ async fn complaint(client: &Client, namespace: &str, mut document: Value) -> Opt
         return None;
     }
     document["metadata"]["namespace"] = namespace.into();
-    let api_version = document["apiVersion"].as_str().unwrap_or_default();
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let kind = GroupVersionKind::gvk(group, version, document["kind"].as_str().unwrap_or_default());
-    let object: DynamicObject = match serde_json::from_value(document) {
-        Ok(object) => object,
-        Err(error) => return Some(error.to_string()),
-    };
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
-    match api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await {
-        Ok(_) => None,
-        Err(kube::Error::Api(status)) => Some(status.message),
-        Err(error) => Some(error.to_string()),
-    }
+    create(client, document, true).await.err()
 }
 
 #[tokio::test]

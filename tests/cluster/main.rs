@@ -6,6 +6,12 @@
 mod control_plane;
 mod golden;
 mod host_network;
+mod injection;
+mod installation;
 mod lifetime;
 mod manifests;
+mod neighbour;
+mod objects;
+mod program;
 mod rights;
+mod service;

@@ -1,0 +1,214 @@
+//! Pods created through the API: what is stored is what the engine says offline.
+
+use std::fs;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+
+use super::{
+    control_plane::eventually,
+    installation::{self, Installation, examples, injected, pod},
+    neighbour::{LABEL, Neighbour},
+    objects::{create, parse},
+};
+
+/// A namespace that is not injected.
+const PLAIN: &str = "default";
+
+/// Says nothing, and hears everything.
+fn nothing(_: &Value) -> Value {
+    json!([])
+}
+
+/// What may differ between two pods that are the same: who and where they are.
+fn essence(pod: &Value) -> Value {
+    let metadata = &pod["metadata"];
+    json!({"labels": metadata["labels"], "annotations": metadata["annotations"], "spec": pod["spec"]})
+}
+
+/// What the engine makes of a review offline, as the API server would store it.
+async fn expected(installation: &Installation, mut review: Value, identity: &Value) -> Result<Value, String> {
+    // Each webhook's review has a UID of its own; the stored pod says which ours had.
+    review["request"]["uid"] = identity.clone();
+    let answer = installation.offline(&review);
+    if answer["response"]["allowed"] == false {
+        return Err(answer["response"]["status"]["message"].as_str().unwrap().to_owned());
+    }
+    let mut pod = review["request"]["object"].take();
+    if let Some(patch) = answer["response"]["patch"].as_str() {
+        let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
+        json_patch::patch(&mut pod, &patch).unwrap();
+    }
+    pod["metadata"]["namespace"] = PLAIN.into();
+    for key in ["ownerReferences", "managedFields"] {
+        pod["metadata"].as_object_mut().unwrap().remove(key);
+    }
+    create(&installation.plane.client().await, pod, true).await
+}
+
+/// The identity in a pod's status, or one for pods without.
+fn identity(pod: &Value) -> Value {
+    let status = pod["metadata"]["annotations"]["sidecar.juicefs.com/status"].as_str().unwrap_or("{}");
+    let status: Value = serde_json::from_str(status).unwrap();
+    if status["identity"].is_null() {
+        json!("00000000-0000-4000-8000-000000000000")
+    } else {
+        status["identity"].clone()
+    }
+}
+
+#[tokio::test]
+async fn recorded_pods_are_stored_as_the_engine_says_offline() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    // It is asked first, and so hears what ours hears.
+    let listener = Neighbour::register(client.clone(), "a-listener", "recorded", "Never", nothing).await;
+
+    let (mut stored, mut refused) = (0, 0);
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reviews");
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.to_string_lossy().ends_with(".json") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut review: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        if review["request"]["operation"] != "CREATE" {
+            continue;
+        }
+        let mut pod = review["request"]["object"].take();
+        pod["metadata"].as_object_mut().unwrap().remove("managedFields");
+        pod["metadata"]["labels"][LABEL] = "recorded".into();
+        let dry_run = review["request"]["dryRun"] == true;
+        // What was expected of the pod before was created too.
+        listener.take();
+        let result = create(&client, pod, dry_run).await;
+        let heard = listener.take().remove(0);
+        let identity = result.as_ref().map_or(json!("00000000-0000-4000-8000-000000000000"), identity);
+        let expected = expected(installation, heard, &identity).await;
+        match (result, expected) {
+            (Ok(pod), Ok(expected)) => {
+                assert_same(&name, &essence(&pod), &essence(&expected));
+                stored += usize::from(injected(&pod));
+            }
+            (Err(said), Err(expected)) => {
+                assert!(said.contains(&expected), "{name}: {said}\nbut offline: {expected}");
+                refused += 1;
+            }
+            (result, expected) => panic!("{name}: {result:?}\nbut offline: {expected:?}"),
+        }
+    }
+    assert!(stored >= 9 && refused >= 1, "{stored} injected, {refused} refused");
+}
+
+#[tokio::test]
+async fn the_quickstart_deployment_is_stored_as_the_engine_says_offline() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let listener = Neighbour::register(client.clone(), "a-listener-2", "quickstart", "Never", nothing).await;
+    let mut deployment = parse(&examples().join("5-deployment.yaml")).remove(0);
+    deployment["spec"]["template"]["metadata"]["labels"][LABEL] = "quickstart".into();
+    create(&client, deployment, false).await.unwrap();
+
+    let pods: Api<Pod> = Api::namespaced(client, "quickstart");
+    let stored = eventually("both replicas", async || {
+        let pods = pods.list(&ListParams::default()).await.unwrap().items;
+        (pods.len() == 2).then_some(pods)
+    })
+    .await;
+    // Pods of one template are alike, but for the volume of their account, which is named anew for each.
+    let heard = listener.take();
+    for pod in stored {
+        let pod = serde_json::to_value(pod).unwrap();
+        assert!(injected(&pod));
+        let account = volume_of_account(&pod);
+        let review = heard.iter().find(|review| volume_of_account(&review["request"]["object"]) == account);
+        let expected = expected(installation, review.unwrap().clone(), &identity(&pod)).await.unwrap();
+        assert_same("quickstart", &essence(&pod), &essence(&expected));
+    }
+}
+
+fn volume_of_account(pod: &Value) -> &str {
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let mut names = volumes.iter().map(|volume| volume["name"].as_str().unwrap());
+    names.find(|name| name.starts_with("kube-api-access-")).unwrap()
+}
+
+fn assert_same(name: &str, actual: &Value, expected: &Value) {
+    if actual != expected {
+        let (expected, actual) = (format!("{expected:#}"), format!("{actual:#}"));
+        let diff = similar::TextDiff::from_lines(&expected, &actual);
+        panic!("{name}:\n{}", diff.unified_diff().header("offline", "stored"));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_is_injected_and_writes_nothing() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let pod = pod("dry", "logs");
+    let answered = create(&client, pod, true).await.unwrap();
+    assert!(injected(&answered), "{answered:#}");
+    let pods: Api<Pod> = Api::namespaced(client, "team-a");
+    assert!(pods.get_opt("dry").await.unwrap().is_none());
+}
+
+/// Puts a sidecar of its own before all others, unless it is there.
+fn add_sidecar(pod: &Value) -> Value {
+    let sidecar = json!({"name": "mesh", "image": "mesh:1", "restartPolicy": "Always"});
+    match pod["spec"]["initContainers"].as_array() {
+        None => json!([{"op": "add", "path": "/spec/initContainers", "value": [sidecar]}]),
+        Some(others) if others.iter().any(|other| other["name"] == "mesh") => json!([]),
+        Some(_) => json!([{"op": "add", "path": "/spec/initContainers/0", "value": sidecar}]),
+    }
+}
+
+/// Writes pods as a client does that knows no native sidecars; and what they may have only.
+fn strip_restart_policy(pod: &Value) -> Value {
+    let containers = pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    let mut operations = Vec::new();
+    for (index, container) in containers.iter().enumerate() {
+        for field in ["restartPolicy", "startupProbe", "lifecycle"] {
+            if container.get(field).is_some() {
+                let path = format!("/spec/initContainers/{index}/{field}");
+                operations.push(json!({"op": "remove", "path": path}));
+            }
+        }
+    }
+    json!(operations)
+}
+
+#[tokio::test]
+async fn a_neighbour_that_adds_a_sidecar_before_or_after_ours_is_lived_with() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    for (webhook, name) in [("a-mesh", "mesh-before"), ("z-mesh", "mesh-after")] {
+        Neighbour::register(client.clone(), webhook, name, "IfNeeded", add_sidecar).await;
+        let stored = create(&client, pod(name, "logs"), false).await.unwrap();
+        assert!(injected(&stored));
+        let containers = stored["spec"]["initContainers"].as_array().unwrap();
+        let mut names: Vec<_> =
+            containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
+        assert!(containers.iter().all(|container| container["restartPolicy"] == "Always"));
+        names.sort_unstable();
+        assert_eq!(names, ["jfs-mount", "mesh"], "each of them once");
+    }
+}
+
+#[tokio::test]
+async fn what_a_later_neighbour_strips_is_put_back() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let untouched = create(&client, pod("not-stripped", "logs"), false).await.unwrap();
+    let neighbour =
+        Neighbour::register(client.clone(), "z-stripper", "stripped", "Never", strip_restart_policy).await;
+    let stored = create(&client, pod("stripped", "logs"), false).await.unwrap();
+    assert_eq!(neighbour.take().len(), 1, "it was asked");
+    assert_eq!(stored["spec"]["initContainers"][0]["restartPolicy"], "Always");
+    assert_eq!(
+        stored["spec"]["initContainers"][0]["startupProbe"],
+        untouched["spec"]["initContainers"][0]["startupProbe"]
+    );
+}
