@@ -12,7 +12,7 @@ mod patch;
 mod plan;
 mod profile;
 mod repair;
-mod status;
+pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 mod undo;

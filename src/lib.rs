@@ -9,7 +9,9 @@
 pub mod admission;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
+pub mod controller;
 pub mod identifier;
 pub mod inject;
 pub mod map;

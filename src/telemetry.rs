@@ -1,7 +1,9 @@
 //! What the process tells the world about itself: logs and metrics. Never a secret.
 
+pub mod api;
 pub mod logs;
 pub mod metrics;
 
+pub use api::ApiCalls;
 pub use logs::{LogArguments, LogFormat};
 pub use metrics::Metrics;

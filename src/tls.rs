@@ -1,17 +1,23 @@
 //! TLS of the admission server: where its certificate comes from, and what it speaks.
 
+pub mod authority;
 pub mod files;
+pub mod inspect;
 pub mod issue;
+pub mod leaf;
+pub mod pem;
+pub mod rotation;
 
 use std::{sync::Arc, time::SystemTime};
 
 use rustls::{
-    CertificateError, DEFAULT_VERSIONS, RootCertStore, ServerConfig,
-    client::verify_server_cert_signed_by_trust_anchor,
+    DEFAULT_VERSIONS, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
-    server::{NoServerSessionStorage, ParsedCertificate},
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::NoServerSessionStorage,
 };
+
+use inspect::{Validity, seconds, validity};
 
 /// The one choice of a cryptography library; everything that speaks TLS is given this.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -25,15 +31,6 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
-}
-
-/// When a certificate can be used, in seconds since 1970, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// From.
-    pub not_before: u64,
-    /// Until.
-    pub not_after: u64,
 }
 
 /// Why a chain and a key cannot be served with.
@@ -76,7 +73,7 @@ pub fn check(identity: &Identity, now: SystemTime) -> Result<Validity, Unusable>
     let leaf = identity.chain.first();
     let leaf = leaf.ok_or(Unusable::Certificate(rustls::Error::NoCertificatesPresented))?;
     let validity = validity(leaf).map_err(Unusable::Certificate)?;
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = seconds(now);
     if now > validity.not_after {
         return Err(Unusable::Expired(validity.not_after));
     }
@@ -84,32 +81,6 @@ pub fn check(identity: &Identity, now: SystemTime) -> Result<Validity, Unusable>
         return Err(Unusable::NotYetValid(validity.not_before));
     }
     Ok(validity)
-}
-
-/// The dates of a certificate, as the verifier tells them when asked about the wrong time.
-///
-/// rustls verifies dates before anything else and trusts nobody here, so no other answer can come first.
-fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, rustls::Error> {
-    use CertificateError::{ExpiredContext, NotValidYetContext};
-    let parsed = ParsedCertificate::try_from(leaf)?;
-    let nobody = RootCertStore::empty();
-    let algorithms = provider().signature_verification_algorithms.all;
-    let ask = |seconds: u64| {
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        verify_server_cert_signed_by_trust_anchor(&parsed, &nobody, &[], time, algorithms)
-    };
-    let not_before = match ask(0) {
-        Err(rustls::Error::InvalidCertificate(NotValidYetContext { not_before, .. })) => not_before.as_secs(),
-        // Valid since 1970 or before.
-        _ => 0,
-    };
-    match ask(u64::MAX) {
-        Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
-            Ok(Validity { not_before, not_after: not_after.as_secs() })
-        }
-        Err(error) => Err(error),
-        Ok(()) => Ok(Validity { not_before, not_after: u64::MAX }),
-    }
 }
 
 #[cfg(test)]

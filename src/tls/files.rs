@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-
-use super::Identity;
+use super::{
+    Identity,
+    pem::{self, BadIdentity, Malformed},
+};
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum FileProblem {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong; never the contents.
-        what: String,
+        what: Malformed,
     },
     /// No place to put it.
     #[error("{}: cannot be written: {error}", path.display())]
@@ -41,21 +42,11 @@ pub enum FileProblem {
 
 /// Reads a certificate chain, leaf first, and a private key from PEM files.
 pub fn read(certificate: &Path, key: &Path) -> Result<Identity, FileProblem> {
-    let contents = |path: &Path, what: String| FileProblem::Contents { path: path.to_owned(), what };
-    let text = bytes(certificate)?;
-    let chain = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| contents(certificate, format!("is not a PEM file: {error}")))?;
-    if chain.is_empty() {
-        return Err(contents(certificate, "has no CERTIFICATE section; is it PEM?".to_owned()));
-    }
-    let key_der = PrivateKeyDer::from_pem_slice(&bytes(key)?).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            contents(key, "has no PRIVATE KEY section; encrypted keys cannot be used".to_owned())
-        }
-        error => contents(key, format!("is not a PEM file: {error}")),
-    })?;
-    Ok(Identity { chain, key: key_der })
+    let contents = |path: &Path, what: Malformed| FileProblem::Contents { path: path.to_owned(), what };
+    pem::identity(&bytes(certificate)?, &bytes(key)?).map_err(|error| match error {
+        BadIdentity::Certificate(what) => contents(certificate, what),
+        BadIdentity::Key(what) => contents(key, what),
+    })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, FileProblem> {

@@ -4,10 +4,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::client::danger::ServerCertVerifier as _;
-use rustls::pki_types::{ServerName, pem::PemObject as _};
+use rustls::{
+    RootCertStore,
+    client::danger::ServerCertVerifier as _,
+    pki_types::{ServerName, UnixTime},
+};
 
-use super::{files::publish, issue::issue, *};
+use super::{
+    authority::{Authority, Damaged, NotIssued},
+    files::publish,
+    inspect::is_signed_by,
+    issue::{Issued, issue},
+    *,
+};
+
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// 2026-11-22, in seconds since 1970.
 const TODAY: u64 = 1_795_305_600;
@@ -27,9 +38,10 @@ fn directory(test: &str) -> PathBuf {
 }
 
 /// Whether a client that trusts the CA accepts the leaf under this name at this time.
-fn accepted(issued: &issue::Issued, name: &str, now: u64) -> bool {
+fn accepted(issued: &Issued, name: &str, now: u64) -> bool {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(issued.ca_pem.as_bytes()).unwrap()).unwrap();
+    let bundle = pem::Bundle::parse(issued.ca_pem.as_bytes()).unwrap();
+    roots.add(bundle.iter().next().unwrap().clone()).unwrap();
     let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
@@ -67,10 +79,60 @@ fn dates_are_read_from_the_certificate() {
 #[test]
 fn names_that_are_none_are_refused() {
     for name in ["", "not a name", "a..b", "-"] {
-        assert!(matches!(issue(&[name.to_owned()], at(TODAY)), Err(issue::NotIssued::Name(_))), "{name}");
+        assert!(matches!(issue(&[name.to_owned()], at(TODAY)), Err(NotIssued::Name(_))), "{name}");
     }
     assert!(issue(&["*.team-a.svc".to_owned()], at(TODAY)).is_ok());
-    assert!(matches!(issue(&[], at(TODAY)), Err(issue::NotIssued::NoNames)));
+    assert!(matches!(issue(&[], at(TODAY)), Err(NotIssued::NoNames)));
+}
+
+#[test]
+fn an_authority_reads_back_and_signs_as_before() {
+    let made = Authority::make(at(TODAY), YEAR).unwrap();
+    let (certificate, key) = (made.certificate_pem(), made.key_pem());
+    let read = Authority::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+    assert_eq!(read.certificate(), made.certificate());
+    let leaf = leaf::sign(&read, &names(), at(TODAY), YEAR).unwrap();
+    assert!(is_signed_by(&leaf.identity.chain[0], made.certificate(), TODAY));
+    assert!(!format!("{read:?}").contains("PRIVATE"));
+
+    let other = Authority::make(at(TODAY), YEAR).unwrap();
+    assert!(!is_signed_by(&leaf.identity.chain[0], other.certificate(), TODAY), "same subject, another key");
+    let read = |certificate: &str, key: &str| Authority::from_pem(certificate.as_bytes(), key.as_bytes());
+    assert!(matches!(read(&certificate, &other.key_pem()), Err(Damaged::Mismatch)));
+    assert!(matches!(read(&certificate, "nothing"), Err(Damaged::Key)));
+    assert!(matches!(read("nothing", &key), Err(Damaged::Certificate(_))));
+    assert!(matches!(read("", &key), Err(Damaged::Certificate(_))));
+    // A serving certificate with its own key is no authority.
+    assert!(matches!(read(&leaf.certificate_pem, &leaf.key_pem()), Err(Damaged::Mismatch)));
+}
+
+#[test]
+fn a_leaf_ends_with_its_authority() {
+    let authority = Authority::make(at(TODAY), Duration::from_mins(1)).unwrap();
+    let leaf = leaf::sign(&authority, &names(), at(TODAY), YEAR).unwrap();
+    assert_eq!(validity(&leaf.identity.chain[0]).unwrap().not_after, TODAY + 60);
+    assert_eq!(
+        validity(authority.certificate()).unwrap(),
+        Validity { not_before: TODAY - 3_600, not_after: TODAY + 60 }
+    );
+}
+
+#[test]
+fn bundles_are_sets_with_one_text() {
+    let made = || Authority::make(at(TODAY), YEAR).unwrap();
+    let (one, two) = (made(), made());
+    let parse = |text: &str| pem::Bundle::parse(text.as_bytes());
+    let both = parse(&(one.certificate_pem() + &two.certificate_pem())).unwrap();
+    let turned =
+        parse(&(two.certificate_pem() + "\n" + &one.certificate_pem() + &two.certificate_pem())).unwrap();
+    assert_eq!(both, turned);
+    assert_eq!(both.to_pem(), turned.to_pem());
+    assert_eq!(parse(&both.to_pem()).unwrap(), both);
+    let first: pem::Bundle = [one.certificate().clone()].into_iter().collect();
+    assert!(both.contains(two.certificate()) && !first.contains(two.certificate()));
+    assert!(parse(" \n").unwrap().is_empty());
+    assert_eq!(parse("x"), Err(pem::Malformed::NoCertificate));
+    assert_eq!(parse(&one.certificate_pem().repeat(17)), Err(pem::Malformed::TooMany));
 }
 
 #[test]
