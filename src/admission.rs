@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use crate::{
     inject::{Engine, Family},
-    outcome::{Code, Kind, Refusal},
+    outcome::{Code, Kind, Miss, Refusal},
 };
 use response::{Verdict, render};
 use review::{Ignored, NotAReview, Request, complaint, parse, text};
@@ -80,6 +80,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// What it was about and what came of it.
     pub summary: Summary,
+    /// What was not known; whoever can look should, and ask again.
+    pub misses: Vec<Miss>,
 }
 
 /// What a log line says about an answer; nothing of it is confidential.
@@ -110,7 +112,7 @@ impl Answer {
     /// An answer to what is not a review: plain text, and a status that is not 200.
     fn plain(status: u16, code: Code, message: String) -> Self {
         let body = format!("{message}\n").into_bytes();
-        Self { status, body, summary: Summary::new(code, message) }
+        Self { status, body, summary: Summary::new(code, message), misses: Vec::new() }
     }
 
     /// The answer when the code that should have given one panicked.
@@ -211,14 +213,15 @@ fn no_review(problem: &NotAReview) -> Answer {
 }
 
 /// Puts a verdict into bytes; our own failure is an HTTP error, so that `failurePolicy` decides.
-fn finish<O>(version: &'static str, request: &Request<'_, O>, name: &str, verdict: Verdict) -> Answer {
+fn finish<O>(version: &'static str, request: &Request<'_, O>, name: &str, mut verdict: Verdict) -> Answer {
+    let misses = std::mem::take(&mut verdict.misses);
     let rendered = if verdict.code.kind() == Kind::Failure {
         Err(verdict.message.clone())
     } else {
         render(version, request.uid(), &verdict).map_err(|error| format!("answer cannot be written: {error}"))
     };
     match rendered {
-        Ok(body) => Answer { status: 200, body, summary: Summary::of(request, name, verdict) },
+        Ok(body) => Answer { status: 200, body, summary: Summary::of(request, name, verdict), misses },
         Err(message) => {
             let summary = Summary::of(request, name, Verdict::new(Code::Internal, message.clone()));
             Answer { summary, ..Answer::plain(Kind::Failure.status_code(), Code::Internal, message) }

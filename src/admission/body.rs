@@ -162,7 +162,7 @@ async fn discard(body: &mut Body, deadline: Instant, stall: Duration) {
 
 impl Received {
     /// Calls `answer` with the body when it may be parsed and there is room for what comes of it.
-    pub(super) async fn answered<A>(self, answer: impl FnOnce(&[u8]) -> A) -> Result<A, TurnedAway> {
+    pub(super) async fn answered<A>(&self, answer: impl FnOnce(&[u8]) -> A) -> Result<A, TurnedAway> {
         let Self { bytes, room } = self;
         let (app, peer) = (&room.app, room.connection.peer());
         // Nothing is taken, as nobody knows yet how much it will be; but those who left too much unread come first.
@@ -174,7 +174,12 @@ impl Received {
             0..=OWN => None,
             length => Some(room.wait(app.parsing.take(peer, length)).await?),
         };
-        Ok(answer(&bytes))
+        Ok(answer(bytes))
+    }
+
+    /// When the answer has to be given.
+    pub(super) fn deadline(&self) -> Instant {
+        self.room.deadline
     }
 }
 

@@ -20,12 +20,15 @@ use axum::{
 
 use super::{
     Answer, Endpoint,
-    body::{receive, sending},
+    body::{Received, receive, sending},
     connections::Connection,
-    state::App,
+    state::{App, State},
     turned_away::TurnedAway,
 };
 use crate::telemetry::{logs, metrics};
+
+/// One after another: a claim, its volume or class, its secret; and one in case something changes meanwhile.
+const MOST_LOOKS: u32 = 4;
 
 /// The admission endpoints; requests carry their [`Connection`] as an extension.
 pub fn router(app: &Arc<App>) -> Router {
@@ -48,11 +51,9 @@ pub fn plain_router(app: &Arc<App>) -> Router {
         .route(
             "/readyz",
             get(move || async move {
-                // Manifests and certificate were loaded before anything could ask.
-                if ready.is_draining() {
-                    (StatusCode::SERVICE_UNAVAILABLE, "draining: the server is about to stop\n")
-                } else {
-                    (StatusCode::OK, "ok\n")
+                match ready.unready() {
+                    why if why.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+                    why => (StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 }
             }),
         )
@@ -89,7 +90,7 @@ async fn handle(
     let started = Instant::now();
     let _in_flight = app.metrics.in_flight();
     let received = match receive(&app, &connection, request).await {
-        Ok(received) => received.answered(|body| answer_or_catch(&app, endpoint, body)).await,
+        Ok(received) => decide(&app, endpoint, &received).await,
         Err(reason) => Err(reason),
     };
     let mut response = match received {
@@ -111,10 +112,26 @@ async fn handle(
     response
 }
 
+/// Answers, and where something was not known has it looked for and answers again, as long as there is time.
+async fn decide(app: &App, endpoint: Endpoint, received: &Received) -> Result<Answer, TurnedAway> {
+    let mut state = app.state();
+    let mut looks = MOST_LOOKS;
+    loop {
+        let answer = received.answered(|body| answer_or_catch(app, &state, endpoint, body)).await?;
+        let completion = app.completion().filter(|_| looks > 0 && !answer.misses.is_empty());
+        let Some(completion) = completion else { return Ok(answer) };
+        looks -= 1;
+        let found = completion.complete(&state.catalog, &answer.misses);
+        let Ok(Some(catalog)) = timeout_at(received.deadline(), found).await else { return Ok(answer) };
+        state = Arc::new(State { catalog, ..State::clone(&state) });
+    }
+}
+
 /// Our own failure is answered like any other: with an HTTP error, so that `failurePolicy` decides.
-fn answer_or_catch(app: &App, endpoint: Endpoint, body: &[u8]) -> Answer {
+fn answer_or_catch(app: &App, state: &State, endpoint: Endpoint, body: &[u8]) -> Answer {
     // Nothing that is shared is left half-changed: the engine only reads.
-    catch_unwind(AssertUnwindSafe(|| app.answer(endpoint, body))).unwrap_or_else(|_| Answer::panicked())
+    catch_unwind(AssertUnwindSafe(|| app.answer(state, endpoint, body)))
+        .unwrap_or_else(|_| Answer::panicked())
 }
 
 fn into_response(answer: Answer, app: &App, connection: &Arc<Connection>) -> Response {

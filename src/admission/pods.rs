@@ -57,5 +57,6 @@ fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &
         message: decision.message,
         warnings: decision.warnings,
         patch: decision.patch,
+        misses: decision.misses,
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     inject::Patch,
-    outcome::{Code, Refusal},
+    outcome::{Code, Miss, Refusal},
 };
 
 /// Characters of one warning that the API server passes on.
@@ -29,18 +29,26 @@ pub struct Verdict {
     pub warnings: Vec<String>,
     /// Changes to the object; empty for validations.
     pub patch: Patch,
+    /// What was not known; were it, the verdict might be another.
+    pub misses: Vec<Miss>,
 }
 
 impl Verdict {
     /// A verdict that changes nothing.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warnings: Vec::new(), patch: Patch::default() }
+        Self {
+            code,
+            message: message.into(),
+            warnings: Vec::new(),
+            patch: Patch::default(),
+            misses: Vec::new(),
+        }
     }
 }
 
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, refusal.to_string())
+        Self { misses: refusal.misses.clone(), ..Self::new(refusal.code, refusal.to_string()) }
     }
 }
 

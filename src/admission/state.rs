@@ -1,32 +1,45 @@
 //! What the server knows: the engine's inputs, swapped as a whole when their files change, and its own condition.
 
 use std::{
+    collections::BTreeSet,
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 
 use super::{Answer, Endpoint, answer, connections::Connections, limits::Limits, shares::Shares};
 use crate::{
     config::{Config, Process},
     inject::Engine,
+    outcome::Miss,
     telemetry::Metrics,
     volume::Catalog,
 };
 
-/// Everything a decision depends on beside the request; never changed, only replaced.
+/// Everything a decision depends on beside the request; never changed, only replaced. Copies cost nothing.
+#[derive(Clone)]
 pub struct State {
     /// Storage objects.
     pub catalog: Catalog,
     /// The ConfigMap.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Flags and environment.
-    pub process: Process,
+    pub process: Arc<Process>,
 }
+
+/// Whoever can look for what a catalogue lacks.
+pub trait Completion: Send + Sync {
+    /// The catalogue with what was found of the missing; `None` if nothing was.
+    fn complete<'a>(&'a self, catalog: &'a Catalog, misses: &'a [Miss]) -> Completing<'a>;
+}
+
+/// What [`Completion::complete`] promises.
+pub type Completing<'a> = Pin<Box<dyn Future<Output = Option<Catalog>> + Send + 'a>>;
 
 impl State {
     /// The engine over this state.
@@ -42,6 +55,9 @@ pub type Answering = fn(&[u8], Endpoint, &Engine<'_>) -> Answer;
 pub struct App {
     state: ArcSwap<State>,
     answer: Answering,
+    completion: OnceLock<Arc<dyn Completion>>,
+    /// What is not there yet, without which nobody should be sent here.
+    awaited: Mutex<BTreeSet<&'static str>>,
     draining: AtomicBool,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -65,6 +81,8 @@ impl App {
         Self {
             state: ArcSwap::from_pointee(state),
             answer,
+            completion: OnceLock::new(),
+            awaited: Mutex::default(),
             draining: AtomicBool::new(false),
             metrics: Arc::new(metrics),
             connections: Connections::new(limits.connections, limits.patience),
@@ -77,8 +95,8 @@ impl App {
     }
 
     /// The state of this moment: loaded once per request, so that a reload never splits one.
-    pub fn state(&self) -> Guard<Arc<State>> {
-        self.state.load()
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
     }
 
     /// The app with something else to give the answers, for tests of what is around them.
@@ -87,9 +105,49 @@ impl App {
         Self { answer, ..self }
     }
 
-    /// The answer of this moment to a body.
-    pub(super) fn answer(&self, endpoint: Endpoint, body: &[u8]) -> Answer {
-        (self.answer)(body, endpoint, &self.state().engine())
+    /// The answer to a body, given this state.
+    pub(super) fn answer(&self, state: &State, endpoint: Endpoint, body: &[u8]) -> Answer {
+        (self.answer)(body, endpoint, &state.engine())
+    }
+
+    /// Who is asked for what the catalogue lacks, from now on.
+    pub fn complete_with(&self, completion: Arc<dyn Completion>) {
+        // Asked for once, when the program starts.
+        let _ = self.completion.set(completion);
+    }
+
+    pub(super) fn completion(&self) -> Option<&Arc<dyn Completion>> {
+        self.completion.get()
+    }
+
+    /// Not ready until [`Self::has`] is called with the same word.
+    pub fn awaits(&self, what: &'static str) {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
+    }
+
+    /// Something that was awaited is there.
+    pub fn has(&self, what: &'static str) {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+    }
+
+    /// Why nobody should be sent here now; empty when ready.
+    pub fn unready(&self) -> String {
+        if self.is_draining() {
+            return "draining: the server is about to stop".to_owned();
+        }
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let awaited: Vec<_> = awaited.iter().copied().collect();
+        if awaited.is_empty() { String::new() } else { format!("waiting for {}", awaited.join(" and ")) }
+    }
+
+    /// Replaces the catalogue for the requests to come.
+    pub fn replace_catalog(&self, catalog: &Catalog) {
+        self.state.rcu(|state| State { catalog: catalog.clone(), ..State::clone(state) });
+    }
+
+    /// Replaces the configuration for the requests to come.
+    pub fn replace_config(&self, config: &Arc<Config>) {
+        self.state.rcu(|state| State { config: Arc::clone(config), ..State::clone(state) });
     }
 
     /// Replaces the state for the requests to come.
@@ -181,7 +239,7 @@ mod tests {
 
     fn state(driver: &str) -> State {
         let process = Process { driver: driver.to_owned(), ..Process::default() };
-        State { catalog: Catalog::default(), config: Config::default(), process }
+        State { catalog: Catalog::default(), config: Arc::default(), process: process.into() }
     }
 
     #[tokio::test(start_paused = true)]

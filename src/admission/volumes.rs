@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     inject::Engine,
-    outcome::{Code, Refusal},
+    outcome::{Code, Miss, Refusal},
     volume::{PersistentVolume, objects::CsiSource},
 };
 
@@ -44,14 +44,11 @@ fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Verdi
     if !volume.spec.storage_class_name.is_empty() {
         return Verdict::new(Code::Valid, "volumes of a class are made by its provisioner and not validated");
     }
-    match check(volume, source, engine) {
-        Ok(warnings) => Verdict { warnings, ..Verdict::new(Code::Valid, "the volume can be used") },
-        Err(refusal) => refusal.into(),
-    }
+    check(volume, source, engine).unwrap_or_else(Verdict::from)
 }
 
-/// What is worth a warning, or the first thing that is wrong.
-fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> Result<Vec<String>, Refusal> {
+/// The first thing that is wrong, else what is worth a warning.
+fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> Result<Verdict, Refusal> {
     let name = &volume.metadata.name;
     let place = |field: &str| format!("persistentvolume \"{name}\": spec.csi.{field}");
     let handle = &source.volume_handle;
@@ -90,15 +87,19 @@ fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> 
             ));
         }
     }
-    Ok(match engine.catalog.user_secret(&reference.namespace, &reference.name) {
-        None => vec![format!(
-            "secret \"{}/{}\" does not exist yet; pods that use the volume are refused until it does",
-            reference.namespace, reference.name
-        )],
-        Some(Err(problem)) => vec![format!(
-            "secret \"{}/{}\": {problem}; pods that use the volume are refused until this is corrected",
-            reference.namespace, reference.name
-        )],
-        Some(Ok(_)) => Vec::new(),
-    })
+    let (namespace, name) = (&reference.namespace, &reference.name);
+    let mut verdict = Verdict::new(Code::Valid, "the volume can be used");
+    match engine.catalog.user_secret(namespace, name) {
+        None => {
+            verdict.misses.push(Miss::Secret { namespace: namespace.to_string(), name: name.to_string() });
+            verdict.warnings.push(format!(
+                "secret \"{namespace}/{name}\" does not exist yet; pods that use the volume are refused until it does"
+            ));
+        }
+        Some(Err(problem)) => verdict.warnings.push(format!(
+            "secret \"{namespace}/{name}\": {problem}; pods that use the volume are refused until this is corrected"
+        )),
+        Some(Ok(_)) => {}
+    }
+    Ok(verdict)
 }

@@ -246,7 +246,11 @@ impl Source for Files {
         for notice in notices {
             tracing::warn!("{notice}");
         }
-        Ok(State { catalog: manifests.catalog, config, process: self.process.process() })
+        Ok(State {
+            catalog: manifests.catalog,
+            config: config.into(),
+            process: self.process.process().into(),
+        })
     }
 }
 

@@ -14,13 +14,13 @@ mod strings;
 mod tests;
 mod volumes;
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use imbl::OrdMap;
 
+pub use self::kind::Kind;
 use self::{
     index::{ByName, Index},
-    kind::Kind,
     strings::Strings,
     volumes::Volumes,
 };
@@ -108,6 +108,14 @@ impl Catalog {
         self.kubelets.get_min().map(|(version, _)| *version)
     }
 
+    /// The secrets that volumes of a driver and its classes name, each once; a class whose reference is a template
+    /// names none before there is a claim.
+    pub fn referenced_secrets(&self, driver: &str) -> BTreeSet<(Arc<str>, Arc<str>)> {
+        let classes = self.classes.iter().filter(|class| *class.provisioner == *driver);
+        let named = classes.filter_map(|class| class.secret());
+        self.volumes.secrets_of(driver).chain(named).collect()
+    }
+
     /// A Namespace.
     pub fn namespace(&self, name: &str) -> Option<&Arc<Namespace>> {
         self.namespaces.get(["", name, ""])
@@ -147,10 +155,17 @@ impl Catalog {
 #[derive(Debug, Default)]
 pub struct Writer {
     catalog: Catalog,
+    /// What will take the place of a kind's objects.
+    next: Catalog,
     strings: Strings,
 }
 
 impl Writer {
+    /// A writer that goes on from a catalogue, which stays as it is.
+    pub fn over(catalog: &Catalog) -> Self {
+        Self { catalog: catalog.clone(), ..Self::default() }
+    }
+
     /// The catalogue of this moment.
     pub fn snapshot(&self) -> Catalog {
         self.catalog.clone()
@@ -174,9 +189,26 @@ impl Writer {
 
     /// Replaces every object of a kind: what a watch begins with, and begins again with.
     pub fn replace_all<K: Kind>(&mut self, objects: impl IntoIterator<Item = K>) {
-        K::clear(&mut self.catalog);
+        self.begin::<K>();
         for object in objects {
-            self.apply(object);
+            self.stage(object);
         }
+        self.finish::<K>();
+    }
+
+    /// Begins to replace every object of a kind; nobody sees anything of it before [`Self::finish`].
+    pub fn begin<K: Kind>(&mut self) {
+        K::adopt(&mut self.next, &mut Catalog::default());
+    }
+
+    /// Adds an object to those that will replace the others of its kind.
+    pub fn stage<K: Kind>(&mut self, object: K) {
+        let object = Arc::new(object.trimmed(&mut self.strings));
+        K::apply(&mut self.next, object);
+    }
+
+    /// Replaces every object of a kind by those that were staged.
+    pub fn finish<K: Kind>(&mut self) {
+        K::adopt(&mut self.catalog, &mut self.next);
     }
 }

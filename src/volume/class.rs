@@ -21,6 +21,14 @@ const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace
 /// Parameters with this beginning are secret references and have templates of their own.
 const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
 
+impl StorageClass {
+    /// Namespace and name of the secret that every volume of the class will have, if that is one and the same.
+    pub(super) fn secret(&self) -> Option<(Arc<str>, Arc<str>)> {
+        let plain = |key| self.parameters.get(key).filter(|value| !value.is_empty() && !value.contains('$'));
+        Some((Arc::clone(plain(SECRET_NAMESPACE)?), Arc::clone(plain(SECRET_NAME)?)))
+    }
+}
+
 /// The volume a class would make.
 pub(super) struct Planned {
     /// Attributes; `subPath` is among them only if the class decides it.

@@ -32,6 +32,9 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "or_default")]
     pub annotations: Map,
+    /// Where a watch goes on from; not kept.
+    #[serde(deserialize_with = "or_default", rename = "resourceVersion")]
+    pub resource_version: Arc<str>,
     /// RFC 3339 in UTC, so that text order is time order; empty in a manifest that was never applied.
     #[serde(deserialize_with = "or_default", rename = "creationTimestamp")]
     pub created: Arc<str>,

@@ -1,10 +1,9 @@
 //! The recorded reviews and the cluster they were recorded in.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use juicefs_sidecar::{
     admission::{Endpoint, state::State},
-    config::{Config, Process},
     inject::Family,
     offline::{Manifests, files},
 };
@@ -37,5 +36,5 @@ pub(crate) fn reviews() -> Vec<(String, Vec<u8>)> {
 pub(crate) fn state() -> State {
     let documents = files::read(&[files::Source::Path(directory().join("cluster"))]).expect("manifests");
     let (manifests, _) = Manifests::gather(&documents, "default").expect("objects");
-    State { catalog: manifests.catalog, config: Config::default(), process: Process::default() }
+    State { catalog: manifests.catalog, config: Arc::default(), process: Arc::default() }
 }

@@ -1,13 +1,8 @@
 //! The kinds of objects in a catalogue: what is kept of each, and where.
 
-use std::sync::Arc;
+use std::{mem::take, sync::Arc};
 
-use super::{
-    Catalog,
-    index::{Index, Key},
-    strings::Strings,
-    volumes::Volumes,
-};
+use super::{Catalog, index::Key, strings::Strings};
 use crate::{
     map::Map,
     volume::{
@@ -32,8 +27,8 @@ pub trait Kind: Sized {
     fn apply(catalog: &mut Catalog, object: Arc<Self>);
     /// Removes an object.
     fn delete(catalog: &mut Catalog, key: Key<'_>);
-    /// Removes every object of the kind.
-    fn clear(catalog: &mut Catalog);
+    /// Replaces every object of the kind by those of another catalogue, which has none of them any more.
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog);
 }
 
 impl Strings {
@@ -102,8 +97,8 @@ impl Kind for Claim {
         catalog.claims.remove(key);
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.claims = Index::default();
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.claims = take(&mut other.claims);
     }
 }
 
@@ -129,8 +124,8 @@ impl Kind for PersistentVolume {
         catalog.volumes.delete(key);
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.volumes = Volumes::default();
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.volumes = take(&mut other.volumes);
     }
 }
 
@@ -150,9 +145,9 @@ impl Kind for StorageClass {
         catalog.choose_default_class();
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.classes = Index::default();
-        catalog.default_class = None;
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.classes = take(&mut other.classes);
+        catalog.default_class = other.default_class.take();
     }
 }
 
@@ -179,9 +174,9 @@ impl Kind for Node {
         catalog.count_kubelet(before.as_deref(), |count| count.saturating_sub(1));
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.nodes = Index::default();
-        catalog.kubelets.clear();
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.nodes = take(&mut other.nodes);
+        catalog.kubelets = take(&mut other.kubelets);
     }
 }
 
@@ -200,8 +195,8 @@ impl Kind for Namespace {
         catalog.namespaces.remove(key);
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.namespaces = Index::default();
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.namespaces = take(&mut other.namespaces);
     }
 }
 
@@ -220,7 +215,7 @@ impl Kind for Secret {
         catalog.secrets.remove(key);
     }
 
-    fn clear(catalog: &mut Catalog) {
-        catalog.secrets = Index::default();
+    fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
+        catalog.secrets = take(&mut other.secrets);
     }
 }

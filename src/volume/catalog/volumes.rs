@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::index::{ByName, Index, Key, Order};
@@ -15,6 +16,8 @@ pub(super) struct Volumes {
     pub(super) by_claim: Index<ByClaim, PersistentVolume>,
     free: Index<Free, PersistentVolume>,
     free_by_label: Index<FreeByLabel, Label>,
+    /// How many volumes of a driver name a secret, by its namespace and name.
+    secrets: OrdMap<(Arc<str>, Arc<str>, Arc<str>), usize>,
 }
 
 /// By driver, handle and name; only volumes of CSI drivers are asked for by it.
@@ -46,6 +49,9 @@ impl Volumes {
         if volume.spec.csi.is_some() {
             self.by_handle.insert(Arc::clone(&volume));
         }
+        if let Some(secret) = secret(&volume) {
+            *self.secrets.entry(secret).or_default() += 1;
+        }
         if volume.spec.claim_ref.is_some() {
             self.by_claim.insert(Arc::clone(&volume));
         }
@@ -66,6 +72,12 @@ impl Volumes {
     /// Takes a volume out of every order but that of the names.
     fn forget(&mut self, volume: &Arc<PersistentVolume>) {
         self.by_handle.remove(ByHandle::key(volume));
+        if let Some(secret) = secret(volume) {
+            match self.secrets.get_mut(&secret) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.secrets.remove(&secret)),
+            }
+        }
         self.by_claim.remove(ByClaim::key(volume));
         self.free.remove(Free::key(volume));
         if volume.is_free() {
@@ -73,6 +85,12 @@ impl Volumes {
                 self.free_by_label.remove(FreeByLabel::key(&label));
             }
         }
+    }
+
+    /// The secrets that volumes of a driver name, by namespace and name.
+    pub(super) fn secrets_of(&self, driver: &str) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        let secrets = self.secrets.keys().filter(move |(of, ..)| **of == *driver);
+        secrets.map(|(_, namespace, name)| (Arc::clone(namespace), Arc::clone(name)))
     }
 
     /// The first free volume of a driver that a selector matches, sizes and modes aside.
@@ -112,6 +130,13 @@ fn labels(volume: &Arc<PersistentVolume>) -> impl Iterator<Item = Label> {
         volume: Arc::clone(volume),
     };
     volume.metadata.labels.iter().map(label)
+}
+
+/// Driver, namespace and name of the secret that a volume names.
+fn secret(volume: &PersistentVolume) -> Option<(Arc<str>, Arc<str>, Arc<str>)> {
+    let csi = volume.spec.csi.as_ref()?;
+    let secret = csi.node_publish_secret_ref.as_ref()?;
+    Some((Arc::clone(&csi.driver), Arc::clone(&secret.namespace), Arc::clone(&secret.name)))
 }
 
 fn driver(volume: &PersistentVolume) -> &str {
