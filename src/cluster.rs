@@ -1,4 +1,16 @@
 //! The API server: how it is reached, and what is read from it.
+//!
+//! [`Caches`] keep a [`Catalog`](crate::volume::Catalog) up to date by watching; [`Live`] reads what they do not have yet; the
+//! configuration and the secrets that volumes name are followed one by one.
 
 pub mod bucket;
+pub mod caches;
 pub mod client;
+mod configuration;
+mod follow;
+mod live;
+mod secrets;
+mod slim;
+
+pub use caches::{Caches, NoCaches, Settings};
+pub use live::Live;

@@ -25,6 +25,8 @@ use super::{
     state::{App, State},
     turned_away::TurnedAway,
 };
+use tokio::time::timeout_at;
+
 use crate::telemetry::{logs, metrics};
 
 /// One after another: a claim, its volume or class, its secret; and one in case something changes meanwhile.

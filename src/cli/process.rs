@@ -96,7 +96,7 @@ fn absolute_path(text: &str) -> Result<String, String> {
 }
 
 /// What shells and the Go driver take for a boolean; empty is false.
-fn lenient_bool(text: &str) -> Result<bool, String> {
+pub(super) fn lenient_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "" | "0" | "f" | "false" | "n" | "no" | "off" => Ok(false),
         "1" | "t" | "true" | "y" | "yes" | "on" => Ok(true),

@@ -8,6 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,18 +21,23 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::process::ProcessArguments;
+use super::process::{ProcessArguments, lenient_bool};
 use crate::{
     admission::{
         limits::Limits,
         serve::{Drain, Listeners, Stop, serve},
         state::{App, Source, State, follow},
     },
+    cluster::{Caches, Live, Settings, client::ClientArguments},
     notation::duration,
-    offline::{self, Configuration, Manifests},
+    offline::{self, Configuration, Manifests, configuration::CONFIG_MAP},
     telemetry::{LogArguments, Metrics},
     tls::{self, Identity, files, issue::issue},
+    volume::Catalog,
 };
+
+/// Where a pod finds its own namespace.
+const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 const EXAMPLES: &str = "\
 Example, with a review sent by hand:
@@ -49,13 +55,29 @@ Exit code:
 #[command(after_help = EXAMPLES)]
 pub struct WebhookArguments {
     /// File or directory of manifests that stand for the cluster: claims, volumes, classes, secrets, nodes;
-    /// may be repeated; looked at again every few seconds
-    #[arg(long, value_name = "PATH", required = true)]
+    /// may be repeated; looked at again every few seconds; without it the cluster itself is watched
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["kubeconfig", "namespace"])]
     manifests: Vec<PathBuf>,
 
     /// The driver's ConfigMap, or just its config.yaml; wins over a ConfigMap among the manifests
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "manifests")]
     config: Option<PathBuf>,
+
+    /// Namespace of the ConfigMap in the cluster [default: that of this pod]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// Name of the ConfigMap in the cluster
+    #[arg(long, env = "JUICEFS_CONFIG_NAME", value_name = "NAME", default_value = CONFIG_MAP)]
+    config_map: String,
+
+    /// Take lists of objects from the API server's cache: cheaper for it, and perhaps a little old
+    #[arg(long, env = "ENABLE_APISERVER_LIST_CACHE", num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value = "false", default_missing_value = "true", value_parser = lenient_bool)]
+    cached_lists: bool,
+
+    #[command(flatten)]
+    client: ClientArguments,
 
     /// Where reviews are answered, over TLS
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9444")]
@@ -135,13 +157,22 @@ impl WebhookArguments {
 }
 
 fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
-    let source = Files {
+    let source = (!arguments.manifests.is_empty()).then(|| Files {
         manifests: arguments.manifests.clone(),
         config: arguments.config.clone(),
         process: arguments.process.clone(),
+    });
+    let process = arguments.process.process();
+    let (state, seen) = match &source {
+        Some(files) => {
+            let seen = files.fingerprint()?;
+            (files.load()?, seen)
+        }
+        None => (
+            State { catalog: Catalog::default(), config: Arc::default(), process: process.clone().into() },
+            0,
+        ),
     };
-    let seen = source.fingerprint()?;
-    let state = source.load()?;
     let metrics = Metrics::new();
     let (identity, ca_pem) = identity(arguments)?;
     let validity = tls::check(&identity, SystemTime::now())?;
@@ -159,15 +190,49 @@ fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let served = runtime.block_on(async {
         let signals = Signals::new().context("cannot wait for signals")?;
+        let mut caches = match &source {
+            Some(_) => None,
+            None => Some(watch(arguments, process.driver, &app).await?),
+        };
         announce(&listeners, arguments)?;
-        let follower = tokio::spawn(follow(Arc::clone(&app), source, seen, arguments.poll_interval));
-        let served = serve(Arc::clone(&app), listeners, tls, drain, || signals.next()).await;
-        follower.abort();
-        served.context("the server ended")
+        let follower =
+            source.map(|files| tokio::spawn(follow(Arc::clone(&app), files, seen, arguments.poll_interval)));
+        let serving = serve(Arc::clone(&app), listeners, tls, drain, || signals.next());
+        let served = match &mut caches {
+            None => serving.await.context("the server ended"),
+            Some(caches) => {
+                let mut serving = pin!(serving);
+                tokio::select! {
+                    served = &mut serving => served.context("the server ended"),
+                    Err(error) = caches.synced(&app) => Err(error.into()),
+                }
+            }
+        };
+        if let Some(follower) = follower {
+            follower.abort();
+        }
+        served
     });
     // A file that cannot be read for long must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
+}
+
+/// Begins to watch the cluster.
+async fn watch(arguments: &WebhookArguments, driver: String, app: &Arc<App>) -> anyhow::Result<Caches> {
+    let client = arguments.client.client("webhook", app.metrics.api_calls.clone()).await?;
+    let given = arguments.namespace.clone().filter(|namespace| !namespace.is_empty());
+    let namespace = given.or_else(|| fs::read_to_string(OWN_NAMESPACE).ok()).context(
+        "it is not known in which namespace the configuration is: set --namespace or POD_NAMESPACE",
+    )?;
+    let settings = Settings {
+        driver,
+        namespace: namespace.trim().to_owned(),
+        config_map: arguments.config_map.clone(),
+        cached_lists: arguments.cached_lists,
+    };
+    app.complete_with(Arc::new(Live::new(client.clone())));
+    Ok(Caches::start(&client, settings, app).await?)
 }
 
 /// The certificate to serve with; with it the CA's, if both are self-made.

@@ -1,6 +1,9 @@
 //! Metrics in the text format of Prometheus (`OpenMetrics` 1.0), prefix `juicefs_sidecar_`.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, SystemTime},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -14,6 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::ApiCalls;
 use crate::{
     admission::{Endpoint, turned_away::TurnedAway},
     outcome::Code,
@@ -39,6 +43,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: &'static str,
 }
@@ -55,6 +64,10 @@ pub struct Metrics {
     handshake_failures: Counter,
     yielded: Counter,
     certificate_expiry: Gauge<u64, AtomicU64>,
+    cached: Family<ByKind, Gauge>,
+    cached_at: Gauge<u64, AtomicU64>,
+    /// Calls to the API server.
+    pub api_calls: ApiCalls,
 }
 
 impl Default for Metrics {
@@ -79,6 +92,9 @@ impl Metrics {
             handshake_failures: Counter::default(),
             yielded: Counter::default(),
             certificate_expiry: Gauge::default(),
+            cached: Family::default(),
+            cached_at: Gauge::default(),
+            api_calls: ApiCalls::default(),
         };
         metrics.create_series();
         metrics.register();
@@ -135,6 +151,17 @@ impl Metrics {
             "When the serving certificate expires, seconds since 1970",
             self.certificate_expiry.clone(),
         );
+        registry.register(
+            "cached_objects",
+            "Objects of the cluster that are known, by kind",
+            self.cached.clone(),
+        );
+        registry.register(
+            "cache_changed_timestamp_seconds",
+            "When a watch last told something new, seconds since 1970",
+            self.cached_at.clone(),
+        );
+        self.api_calls.register(registry);
         registry.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
 
@@ -164,6 +191,15 @@ impl Metrics {
     /// Counts a connection that had to make room for others.
     pub fn connection_yielded(&self) {
         self.yielded.inc();
+    }
+
+    /// Notes how many objects of each kind are known now.
+    pub fn cached(&self, sizes: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (kind, size) in sizes {
+            self.cached.get_or_create(&ByKind { kind }).set(i64::try_from(size).unwrap_or(i64::MAX));
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.cached_at.set(now.map_or(0, |since| since.as_secs()));
     }
 
     /// Notes when the serving certificate expires, in seconds since 1970.

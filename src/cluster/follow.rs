@@ -1,0 +1,60 @@
+//! One object by its name: read, then watched, so that no right to list is needed.
+
+use std::{fmt::Debug, pin::pin, time::Duration};
+
+use futures_util::TryStreamExt as _;
+use kube::{
+    Api, Resource, ResourceExt as _, api::WatchParams, core::WatchEvent, runtime::watcher::DefaultBackoff,
+};
+use serde::de::DeserializeOwned;
+
+use super::caches::reason;
+
+/// A watch that lasted so long was a good one: what follows is tried at once again.
+const GOOD: Duration = Duration::from_mins(1);
+
+/// Follows an object for ever: `tell` gets it as it is, and again whenever it changes; `None` is that it does not exist.
+pub(super) async fn follow<K, F>(api: Api<K>, what: &str, name: &str, mut tell: impl FnMut(Option<K>) -> F)
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+    F: Future<Output = ()>,
+{
+    let mut pauses = DefaultBackoff::default();
+    loop {
+        let started = tokio::time::Instant::now();
+        let Err(error) = follow_once(&api, name, &mut tell).await else { continue };
+        if started.elapsed() > GOOD {
+            pauses = DefaultBackoff::default();
+        }
+        tracing::warn!(name, error = reason(&error), "{what} cannot be followed for now");
+        tokio::time::sleep(pauses.next().unwrap_or(GOOD)).await;
+    }
+}
+
+/// Until the watch ends, as it does every few minutes.
+async fn follow_once<K, F>(
+    api: &Api<K>,
+    name: &str,
+    tell: &mut impl FnMut(Option<K>) -> F,
+) -> kube::Result<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+    F: Future<Output = ()>,
+{
+    let found = api.get_opt(name).await?;
+    // From the beginning of what the server remembers, if there is nothing yet.
+    let version = found.as_ref().and_then(K::resource_version).unwrap_or_else(|| "0".to_owned());
+    tell(found).await;
+    let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let mut events = pin!(api.watch(&parameters, &version).await?);
+    while let Some(event) = events.try_next().await? {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => tell(Some(object)).await,
+            WatchEvent::Deleted(_) => tell(None).await,
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) if status.code == 410 => return Ok(()),
+            WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+        }
+    }
+    Ok(())
+}
