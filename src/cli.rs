@@ -48,7 +48,7 @@ enum Action {
     /// Answer an AdmissionReview on the standard input as the webhook would
     Review(review::Arguments),
     /// Serve the admission webhook over TLS, with manifests for a cluster
-    Webhook(webhook::WebhookArguments),
+    Webhook(Box<webhook::WebhookArguments>),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }

@@ -36,7 +36,14 @@ const MOST_KEPT: usize = 1024;
 /// Reads what is missing, and remembers for a while what came of it.
 pub struct Live {
     client: Client,
-    remembered: Mutex<HashMap<Miss, (Instant, Option<Secret>)>>,
+    remembered: Mutex<HashMap<Miss, (Instant, Memory)>>,
+}
+
+/// What came of a read.
+#[derive(Clone)]
+enum Memory {
+    Secret(Secret),
+    Gone,
 }
 
 /// What was found.
@@ -54,8 +61,10 @@ impl Live {
     }
 
     async fn find(&self, miss: &Miss) -> Option<Found> {
-        if let Some(remembered) = self.recall(miss) {
-            return remembered.map(Found::Secret);
+        match self.recall(miss) {
+            Some(Memory::Secret(secret)) => return Some(Found::Secret(secret)),
+            Some(Memory::Gone) => return None,
+            None => {}
         }
         let read = timeout(PATIENCE, self.read(miss)).await;
         let found = match read {
@@ -70,9 +79,9 @@ impl Live {
             }
         };
         match &found {
-            Some(Found::Secret(secret)) => self.remember(miss, KEPT, Some(secret.clone())),
+            Some(Found::Secret(secret)) => self.remember(miss, KEPT, Memory::Secret(secret.clone())),
             Some(_) => {}
-            None => self.remember(miss, GONE, None),
+            None => self.remember(miss, GONE, Memory::Gone),
         }
         found
     }
@@ -100,19 +109,19 @@ impl Live {
         })
     }
 
-    fn recall(&self, miss: &Miss) -> Option<Option<Secret>> {
+    fn recall(&self, miss: &Miss) -> Option<Memory> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(miss).filter(|(until, _)| *until > Instant::now()).map(|(_, secret)| secret.clone())
+        remembered.get(miss).filter(|(until, _)| *until > Instant::now()).map(|(_, memory)| memory.clone())
     }
 
-    fn remember(&self, miss: &Miss, how_long: Duration, secret: Option<Secret>) {
+    fn remember(&self, miss: &Miss, how_long: Duration, memory: Memory) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if remembered.len() >= MOST_KEPT {
             remembered.retain(|_, (until, _)| *until > now);
         }
         if remembered.len() < MOST_KEPT {
-            remembered.insert(miss.clone(), (now + how_long, secret));
+            remembered.insert(miss.clone(), (now + how_long, memory));
         }
     }
 }

@@ -80,12 +80,15 @@ impl Installation {
         fs::write(&export, output.stdout).unwrap();
 
         let ca = plane.state().join("webhook-ca.crt");
+        let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-webhook").await;
         let webhook = Program::start(|command| {
             let name = format!("--tls-name=juicefs-sidecar-webhook.{NAMESPACE}.svc");
             command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", &name]);
-            command.arg("--manifests").arg(&export).arg("--ca-out").arg(&ca);
+            command.args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(kubeconfig);
+            command.arg("--ca-out").arg(&ca);
         });
         let address = webhook.listening();
+        webhook.wait_for("every kind has been listed");
         let services: Api<ServiceObject> = Api::namespaced(client.clone(), NAMESPACE);
         let service = services.get("juicefs-sidecar-webhook").await.unwrap();
         service::listen(&service.spec.unwrap().cluster_ip.unwrap(), vec![address]);

@@ -15,3 +15,4 @@ mod objects;
 mod program;
 mod rights;
 mod service;
+mod watching;

@@ -48,6 +48,11 @@ impl Program {
         }
     }
 
+    /// Waits for its end.
+    pub(crate) fn exit_code(mut self) -> i32 {
+        self.child.wait().unwrap().code().expect("an exit code")
+    }
+
     /// Where it says that it listens.
     pub(crate) fn listening(&self) -> SocketAddr {
         self.wait_for("listening")["address"].as_str().unwrap().parse().unwrap()

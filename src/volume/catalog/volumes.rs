@@ -16,9 +16,12 @@ pub(super) struct Volumes {
     pub(super) by_claim: Index<ByClaim, PersistentVolume>,
     free: Index<Free, PersistentVolume>,
     free_by_label: Index<FreeByLabel, Label>,
-    /// How many volumes of a driver name a secret, by its namespace and name.
-    secrets: OrdMap<(Arc<str>, Arc<str>, Arc<str>), usize>,
+    /// How many volumes name a secret.
+    secrets: OrdMap<SecretName, usize>,
 }
+
+/// The driver, and the namespace and name of the secret.
+type SecretName = (Arc<str>, Arc<str>, Arc<str>);
 
 /// By driver, handle and name; only volumes of CSI drivers are asked for by it.
 #[derive(Debug)]
@@ -133,7 +136,7 @@ fn labels(volume: &Arc<PersistentVolume>) -> impl Iterator<Item = Label> {
 }
 
 /// Driver, namespace and name of the secret that a volume names.
-fn secret(volume: &PersistentVolume) -> Option<(Arc<str>, Arc<str>, Arc<str>)> {
+fn secret(volume: &PersistentVolume) -> Option<SecretName> {
     let csi = volume.spec.csi.as_ref()?;
     let secret = csi.node_publish_secret_ref.as_ref()?;
     Some((Arc::clone(&csi.driver), Arc::clone(&secret.namespace), Arc::clone(&secret.name)))
