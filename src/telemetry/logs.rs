@@ -39,7 +39,11 @@ pub struct LogArguments {
 impl LogArguments {
     /// Sends log lines to standard error from here on; later calls change nothing.
     pub fn start(&self) {
-        let Ok(filter) = EnvFilter::try_new(&self.log_level) else { return };
+        // What kube says of a watch that ended we say too, and once.
+        let Ok(filter) = EnvFilter::try_new(format!("kube_runtime=off,kube_client=off,{}", self.log_level))
+        else {
+            return;
+        };
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)

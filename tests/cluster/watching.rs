@@ -123,7 +123,8 @@ async fn a_bad_configuration_is_not_taken_and_a_mended_one_is() {
     let _caches = Caches::start(&client, settings(), &app).await.unwrap();
     let config_maps: Api<ConfigMap> = Api::namespaced(plane.client().await, NAMESPACE);
     let edit = async |text: &str| {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"config.yaml": text}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": CONFIG_MAP}, "data": {"config.yaml": text}});
         let parameters = PatchParams::apply("test").force();
         config_maps.patch(CONFIG_MAP, &parameters, &Patch::Apply(object)).await.unwrap();
     };
@@ -190,7 +191,7 @@ async fn a_start_that_cannot_succeed_says_why() {
     };
     for (kubeconfig, namespace, message) in [
         (gone, NAMESPACE, "the API server does not answer"),
-        (nobody, NAMESPACE, "cannot list resource"),
+        (nobody, NAMESPACE, "; grant it, as webhook-config/rbac-webhook.yaml does"),
         (ours, "", "set --namespace or POD_NAMESPACE"),
     ] {
         let program = start(kubeconfig, namespace);

@@ -290,7 +290,7 @@ fn what_cannot_be_served_with_is_said_and_ends_with_2() {
         (with(&["--ca-out", &path("no/such/ca.crt")]), "ca.crt: cannot be written"),
         (with(&["--drain-delay", "soon"]), "like 10s or 1m30s"),
         (with(&["--max-connections", "0"]), "0 is not in 1..="),
-        (refused(&[]), "--manifests <PATH>"),
+        (refused(&["--kubeconfig", &path("none")]), "none: failed to read kubeconfig"),
     ];
     for ((code, text), expected) in cases {
         assert_eq!(code, Some(2), "{text}");
