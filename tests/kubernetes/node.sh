@@ -8,6 +8,8 @@ node_start() {
     cert kubelet-server /CN=node "IP:$gateway,DNS:node"
     kubeconfig kubelet /O=system:nodes/CN=system:node:node
 
+    # One that a killed `up` has left has no pods any more.
+    if [ -z "$(ip -o link show master $bridge 2>/dev/null)" ]; then ip link delete $bridge 2>/dev/null || true; fi
     ip link add $bridge type bridge
     ip address add $gateway/16 dev $bridge
     # In place of kube-proxy and of a packet filter: the one Service address that pods need is the bridge's own.
