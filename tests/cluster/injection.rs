@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     control_plane::eventually,
     installation::{self, Installation, examples, injected, pod},
-    neighbour::{LABEL, Neighbour},
+    neighbour::{LABEL, Neighbour, strip_restart_policy},
     objects::{create, parse},
 };
 
@@ -163,21 +163,6 @@ fn add_sidecar(pod: &Value) -> Value {
         Some(others) if others.iter().any(|other| other["name"] == "mesh") => json!([]),
         Some(_) => json!([{"op": "add", "path": "/spec/initContainers/0", "value": sidecar}]),
     }
-}
-
-/// Writes pods as a client does that knows no native sidecars; and what they may have only.
-fn strip_restart_policy(pod: &Value) -> Value {
-    let containers = pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
-    let mut operations = Vec::new();
-    for (index, container) in containers.iter().enumerate() {
-        for field in ["restartPolicy", "startupProbe", "lifecycle"] {
-            if container.get(field).is_some() {
-                let path = format!("/spec/initContainers/{index}/{field}");
-                operations.push(json!({"op": "remove", "path": path}));
-            }
-        }
-    }
-    json!(operations)
 }
 
 #[tokio::test]

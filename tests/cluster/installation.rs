@@ -1,20 +1,33 @@
 //! juicefs-sidecar as a cluster has it: installed, registered by its Service, with the recorded storage objects.
 
 use std::{
+    fmt::Debug,
     fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::api::{
-    admissionregistration::v1::MutatingWebhookConfiguration,
-    core::v1::{PersistentVolumeClaim, Service as ServiceObject},
+use juicefs_sidecar::{
+    controller::{
+        MANAGER,
+        registration::{self, FailurePolicy, Features, Settings, policy, selector},
+    },
+    tls::pem::Bundle,
+};
+use k8s_openapi::{
+    ClusterResourceScope, Resource,
+    api::{
+        core::v1::{PersistentVolumeClaim, Service as ServiceObject},
+        rbac::v1::ClusterRole,
+    },
 };
 use kube::{
-    Api, Client,
-    api::{ListParams, PostParams},
+    Api, Client, Resource as _,
+    api::{ListParams, Patch, PatchParams},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -27,11 +40,15 @@ use super::{
     service,
 };
 
+/// Of the webhook.
+const SERVICE: &str = "juicefs-sidecar-webhook";
+
 /// One for all tests: they tell their pods apart by name, and their neighbours' webhooks by namespace.
 pub(crate) struct Installation {
     pub(crate) plane: &'static ControlPlane,
     /// Everything that decides about injection, as manifests.
     export: PathBuf,
+    metrics: SocketAddr,
     _webhook: Program,
 }
 
@@ -82,18 +99,35 @@ impl Installation {
         let ca = plane.state().join("webhook-ca.crt");
         let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-webhook").await;
         let webhook = Program::start(|command| {
-            let name = format!("--tls-name=juicefs-sidecar-webhook.{NAMESPACE}.svc");
+            let name = format!("--tls-name={SERVICE}.{NAMESPACE}.svc");
             command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", &name]);
             command.args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(kubeconfig);
             command.arg("--ca-out").arg(&ca);
         });
-        let address = webhook.listening();
+        let [address, metrics] = webhook.listening();
         webhook.wait_for("every kind has been listed");
         let services: Api<ServiceObject> = Api::namespaced(client.clone(), NAMESPACE);
-        let service = services.get("juicefs-sidecar-webhook").await.unwrap();
+        let service = services.get(SERVICE).await.unwrap();
         service::listen(&service.spec.unwrap().cluster_ip.unwrap(), vec![address]);
-        register(&client, &fs::read(ca).unwrap()).await;
-        Self { plane, export, _webhook: webhook }
+        register(plane, &fs::read(ca).unwrap()).await;
+        // An API server takes a moment to hear of it.
+        eventually("the webhook to be asked", async || {
+            let answer = create(&client, pod("probe", "logs"), true).await.unwrap();
+            injected(&answer).then_some(())
+        })
+        .await;
+        Self { plane, export, _webhook: webhook, metrics }
+    }
+
+    /// How many reviews of pods it has answered with a code.
+    pub(crate) fn reviews(&self, code: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.metrics).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut metrics = String::new();
+        stream.read_to_string(&mut metrics).unwrap();
+        let code = format!("reviews_total{{endpoint=\"inject\",code=\"{code}\"}} ");
+        let count = metrics.lines().find_map(|line| line.split_once(&code));
+        count.map_or(0, |(_, count)| count.parse().unwrap())
     }
 
     /// The same engine over manifests, on the command line: its answer to a review.
@@ -141,37 +175,46 @@ async fn bound(client: &Client) {
     .await;
 }
 
-async fn register(client: &Client, ca: &[u8]) {
-    let webhook = |name: &str, path: &str, label: &str| {
-        json!({
-            "name": name,
-            "clientConfig": {
-                "service": {"namespace": NAMESPACE, "name": "juicefs-sidecar-webhook", "path": path},
-                "caBundle": STANDARD.encode(ca),
-            },
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            "namespaceSelector": {"matchLabels": {label: "true"}},
-            "reinvocationPolicy": "IfNeeded",
-            "failurePolicy": "Fail",
-            "timeoutSeconds": 10,
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        })
-    };
-    let configuration: MutatingWebhookConfiguration = serde_json::from_value(json!({
-        "metadata": {"name": "juicefs-sidecar"},
-        "webhooks": [
-            webhook("sidecar.inject.juicefs.com", "/juicefs/inject-v1-pod", "juicefs.com/enable-injection"),
-        ],
-    }))
-    .unwrap();
-    Api::all(client.clone()).create(&PostParams::default(), &configuration).await.unwrap();
-    // An API server takes a moment to hear of it.
-    eventually("the webhook to be asked", async || {
-        let answer = create(client, pod("probe", "logs"), true).await.unwrap();
-        injected(&answer).then_some(())
-    })
-    .await;
+/// What the controller asks the API server for, by default.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        namespace: NAMESPACE.to_owned(),
+        service: SERVICE.to_owned(),
+        port: 443,
+        driver: "csi.juicefs.com".to_owned(),
+        failure_policy: FailurePolicy::Fail,
+        timeout: 10,
+        namespaces: selector::parse("juicefs.com/enable-injection=true").unwrap(),
+        serverless_namespaces: selector::parse("juicefs.com/enable-serverless-injection=true").unwrap(),
+        policy: policy::Action::Warn,
+        inject_ca_from: None,
+    }
+}
+
+/// Registers the webhook with the rights that the controller has, and no others.
+pub(crate) async fn register(plane: &ControlPlane, ca: &[u8]) {
+    let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
+    let client = control_plane::client(&kubeconfig).await;
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    let owner = roles.get("juicefs-sidecar-controller").await.unwrap().owner_ref(&()).unwrap();
+    let features = Features { match_conditions: true, policies: true };
+    let desired =
+        registration::desired(&settings(), features, Some(&Bundle::parse(ca).unwrap()), Some(&owner));
+    apply(&client, &desired.mutating).await;
+    apply(&client, &desired.validating).await;
+    let (policy, binding) = desired.policy.unwrap();
+    apply(&client, &policy).await;
+    apply(&client, &binding).await;
+}
+
+async fn apply<K>(client: &Client, object: &K)
+where
+    K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K: kube::Resource<DynamicType = ()>,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(registration::NAME, &parameters, &Patch::Apply(object)).await.unwrap();
 }
 
 /// A pod with a claim of the recorded cluster.

@@ -13,6 +13,7 @@ mod manifests;
 mod neighbour;
 mod objects;
 mod program;
+mod registration;
 mod rights;
 mod service;
 mod watching;

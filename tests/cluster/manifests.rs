@@ -51,8 +51,14 @@ pub(crate) fn install(plane: &ControlPlane) {
     stdout(&plane.kubectl().args(["apply", "-k"]).arg(root().join("webhook-config")).output().unwrap());
 }
 
+/// Takes away what was installed, as the README says.
+pub(crate) fn uninstall(plane: &ControlPlane) {
+    let folder = root().join("webhook-config");
+    stdout(&plane.kubectl().args(["delete", "--wait=false", "-k"]).arg(folder).output().unwrap());
+}
+
 /// Pipes text into a program.
-fn piped(command: &mut Command, text: &str) -> Output {
+pub(crate) fn piped(command: &mut Command, text: &str) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();

@@ -103,6 +103,21 @@ async fn answer(State(neighbour): State<Neighbour>, body: Bytes) -> String {
     .to_string()
 }
 
+/// A change: pods as a client writes them that knows no native sidecars, and without what only those may have.
+pub(crate) fn strip_restart_policy(pod: &Value) -> Value {
+    let containers = pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    let mut operations = Vec::new();
+    for (index, container) in containers.iter().enumerate() {
+        for field in ["restartPolicy", "startupProbe", "lifecycle"] {
+            if container.get(field).is_some() {
+                let path = format!("/spec/initContainers/{index}/{field}");
+                operations.push(json!({"op": "remove", "path": path}));
+            }
+        }
+    }
+    json!(operations)
+}
+
 /// A listener whose connections speak TLS.
 struct Tls {
     listener: TcpListener,

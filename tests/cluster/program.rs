@@ -53,9 +53,10 @@ impl Program {
         self.child.wait().unwrap().code().expect("an exit code")
     }
 
-    /// Where it says that it listens.
-    pub(crate) fn listening(&self) -> SocketAddr {
-        self.wait_for("listening")["address"].as_str().unwrap().parse().unwrap()
+    /// Where it says that it listens: for reviews, and for health and metrics.
+    pub(crate) fn listening(&self) -> [SocketAddr; 2] {
+        let line = self.wait_for("listening");
+        ["address", "metrics_address"].map(|key| line[key].as_str().unwrap().parse().unwrap())
     }
 }
 

@@ -1,0 +1,76 @@
+//! The registration as a real API server takes it and acts on it.
+
+use std::process::Stdio;
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::Api;
+use serde_json::{Value, json};
+
+use super::{
+    control_plane::{ControlPlane, eventually},
+    installation::{self, injected, pod},
+    manifests,
+    neighbour::{LABEL, Neighbour, strip_restart_policy},
+    objects::create,
+};
+
+/// What `kubectl` says beside when it creates a pod.
+fn warnings(plane: &ControlPlane, pod: &Value) -> String {
+    let mut command = plane.kubectl();
+    command.args(["create", "--dry-run=server", "-f", "-"]).stdin(Stdio::piped());
+    let output = manifests::piped(&mut command, &pod.to_string());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_ours_are_not_sent_to_the_webhook() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let mut plain = pod("plain", "logs");
+    plain["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+    let mut disabled = pod("disabled", "logs");
+    disabled["metadata"]["labels"]["disable.sidecar.juicefs.com/inject"] = "true".into();
+    let mut foreign = pod("foreign", "logs");
+    foreign["metadata"]["namespace"] = "default".into();
+    let before = installation.reviews("no-juicefs-volume");
+    for pod in [&plain, &disabled, &foreign].repeat(5) {
+        let stored = create(&client, pod.clone(), true).await.unwrap();
+        assert!(!injected(&stored), "{stored:#}");
+    }
+    // Another test's pod has a volume of another driver, which is asked about.
+    assert!(installation.reviews("no-juicefs-volume") < before + 5);
+    assert_eq!(installation.reviews("disabled") + installation.reviews("namespace-not-enabled"), 0);
+    create(&client, pod("asked", "logs"), true).await.unwrap();
+    assert!(installation.reviews("injected") > 0);
+}
+
+#[tokio::test]
+async fn the_policy_warns_of_a_pod_that_lost_its_client_on_the_way() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    Neighbour::register(client, "z-insists", "insisted", "IfNeeded", strip_restart_policy).await;
+    let mut damaged = pod("damaged", "logs");
+    damaged["metadata"]["labels"][LABEL] = "insisted".into();
+    // An API server takes a moment to compile a new policy.
+    eventually("a warning", async || {
+        let said = warnings(installation.plane, &damaged);
+        said.contains("has lost its restartPolicy: Always").then_some(())
+    })
+    .await;
+    assert_eq!(warnings(installation.plane, &pod("intact", "logs")), "");
+}
+
+#[tokio::test]
+async fn no_registration_is_left_when_everything_is_uninstalled() {
+    let Some(plane) = ControlPlane::start() else { return };
+    manifests::install(&plane);
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    installation::register(&plane, certificate.cert.pem().as_bytes()).await;
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(plane.client().await);
+    assert!(configurations.get_opt("juicefs-sidecar").await.unwrap().is_some());
+    manifests::uninstall(&plane);
+    eventually("the registration to go", async || {
+        configurations.get_opt("juicefs-sidecar").await.unwrap().is_none().then_some(())
+    })
+    .await;
+}
