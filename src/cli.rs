@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand, each a thin shell around the library.
 
 mod completion;
+mod controller;
 mod explain;
 mod inject;
 mod input;
 mod output;
 pub mod process;
 mod review;
+mod signals;
 mod uninject;
 pub mod webhook;
 
@@ -49,6 +51,8 @@ enum Action {
     Review(review::Arguments),
     /// Serve the admission webhook over TLS, with manifests for a cluster
     Webhook(Box<webhook::WebhookArguments>),
+    /// Keep the webhook's certificates and registration in a cluster, and watch for pods without a client
+    Controller(Box<controller::ControllerArguments>),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -63,6 +67,7 @@ pub fn run() -> ExitCode {
         Action::Explain(arguments) => arguments.run(&mut output),
         Action::Review(arguments) => arguments.run(&mut output),
         Action::Webhook(arguments) => Ok(arguments.run()),
+        Action::Controller(arguments) => Ok(arguments.run()),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),
     };
     match done {

@@ -1,9 +1,131 @@
 //! The controller: what the webhook needs and may not do itself, because it may not write.
+//!
+//! It keeps certificates and registration as they are to be ([`keeper`]), tells of pods that have no client
+//! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]). Of several processes one works, by a
+//! Lease ([`lease`]). What is to be is decided by pure functions ([`crate::tls::rotation`], [`registration`],
+//! [`watchdog::judge`]); the rest reads, asks them, and writes.
 
+pub mod certificates;
+pub mod configuration;
+pub mod events;
+pub mod keeper;
 pub mod lease;
+pub mod problem;
+pub mod publish;
 pub mod registration;
+pub mod rights;
+pub mod start;
+pub mod watchdog;
+
+use std::sync::Arc;
+
+use kube::{Client, core::Selector};
+
+use self::{
+    certificates::Secrets,
+    events::Events,
+    keeper::{Keeper, Source},
+    lease::Candidate,
+    publish::Publisher,
+    registration::Settings,
+    watchdog::Watchdog,
+};
+use crate::telemetry::ControllerMetrics;
 
 /// The label that says who looks after an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value on objects of ours, and the field manager of what we apply.
 pub const MANAGER: &str = "juicefs-sidecar";
+/// The Lease of the controller.
+pub const LEASE: &str = "juicefs-sidecar-controller";
+
+/// What works in rounds, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Certificates and registration.
+    Registration,
+    /// Reading the `ConfigMap`.
+    Configuration,
+}
+
+impl Task {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Registration, Self::Configuration];
+
+    /// The task in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registration => "registration",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// Everything the controller works with.
+pub struct Controller {
+    /// The API server.
+    pub client: Client,
+    /// How the webhook is registered; its namespace is ours.
+    pub settings: Settings,
+    /// Where certificates come from.
+    pub source: Source,
+    /// The `ClusterRole` that owns the registrations; empty for none.
+    pub owner: String,
+    /// The `ConfigMap`.
+    pub configuration: String,
+    /// The name of this pod.
+    pub pod: String,
+    /// What is counted.
+    pub metrics: ControllerMetrics,
+}
+
+impl Controller {
+    /// Works for ever, without asking whether another does.
+    pub async fn work(&self) {
+        let namespace = self.settings.namespace.as_str();
+        let events = Events::new(self.client.clone(), &self.pod, self.metrics.clone());
+        let keeper = Keeper::new(
+            Secrets::new(self.client.clone(), namespace),
+            self.publisher(),
+            self.source.clone(),
+            events.clone(),
+            self.metrics.clone(),
+        );
+        let watchdog = Watchdog::new(
+            self.client.clone(),
+            self.settings.driver.clone(),
+            events.clone(),
+            self.metrics.clone(),
+        );
+        let selectors = [&self.settings.namespaces, &self.settings.serverless_namespaces];
+        let selectors =
+            selectors.into_iter().filter_map(|selector| Selector::try_from(selector.clone()).ok());
+        let excluded = vec!["kube-system".to_owned(), namespace.to_owned()];
+        tokio::join!(
+            keeper.run(self.client.clone(), namespace),
+            Arc::new(watchdog).run(selectors.collect(), excluded),
+            configuration::watch(self.client.clone(), namespace, &self.configuration, &events, &self.metrics),
+        );
+    }
+
+    /// Works whenever the lease is ours, for ever. Losing it ends the work at once, wherever it is: each of its writes
+    /// stands alone.
+    pub async fn lead(&self, candidate: &mut Candidate) {
+        loop {
+            candidate.acquire().await;
+            self.metrics.leads(true);
+            tracing::info!(identity = candidate.identity(), "leading");
+            let lost = tokio::select! {
+                lost = candidate.keep() => lost,
+                () = self.work() => continue,
+            };
+            self.metrics.leads(false);
+            tracing::warn!(identity = candidate.identity(), "not leading any more: {lost}");
+        }
+    }
+
+    /// What applies the registration.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.client.clone(), self.settings.clone(), self.owner.clone(), LEASE.to_owned())
+    }
+}

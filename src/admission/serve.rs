@@ -9,12 +9,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use rustls::ServerConfig;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     connections::Connections,
     http::{plain_router, router},
+    limits::Limits,
     port::Port,
     state::App,
 };
@@ -56,7 +58,8 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket that listens.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
     let listener = TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true).map_err(named)?;
@@ -103,6 +106,21 @@ pub async fn serve<F: Future<Output = Stop>>(
     };
     tracing::info!("stopped");
     ended
+}
+
+/// Serves a router without TLS for ever, with the bounds of the port for health.
+pub async fn plain(router: Router, listener: TcpListener) -> io::Result<()> {
+    let limits = Limits::default();
+    let port = Port {
+        router,
+        tls: None,
+        connections: Connections::new(limits.plain_connections, limits.patience),
+        // What it counts is of interest beside the port for reviews only.
+        metrics: Arc::default(),
+        limits,
+    };
+    let (_never, draining) = watch::channel(false);
+    port.serve(listener, draining).await
 }
 
 fn flat(joined: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<()> {

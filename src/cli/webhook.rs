@@ -16,16 +16,15 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use clap::Args;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::Mutex,
-};
 
-use super::process::{ProcessArguments, lenient_bool};
+use super::{
+    process::{ProcessArguments, lenient_bool},
+    signals::Signals,
+};
 use crate::{
     admission::{
         limits::Limits,
-        serve::{Drain, Listeners, Stop, serve},
+        serve::{Drain, Listeners, serve},
         state::{App, Source, State, follow},
     },
     cluster::{Caches, Live, Settings, client::ClientArguments},
@@ -258,23 +257,6 @@ fn announce(listeners: &Listeners, arguments: &WebhookArguments) -> anyhow::Resu
         "listening"
     );
     Ok(())
-}
-
-/// The signals that end the program; none is missed once this exists.
-struct Signals(Mutex<(Signal, Signal)>);
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self(Mutex::new((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
-    }
-
-    async fn next(&self) -> Stop {
-        let (terminate, interrupt) = &mut *self.0.lock().await;
-        tokio::select! {
-            _ = terminate.recv() => Stop::Managed,
-            _ = interrupt.recv() => Stop::Interactive,
-        }
-    }
 }
 
 /// Manifests and configuration, as files.

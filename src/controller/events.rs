@@ -1,0 +1,109 @@
+//! Events: what people see in `kubectl describe`. Repeated ones are counted in one, and there is a limit to all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::time::Instant;
+
+use crate::{cluster::bucket::Bucket, telemetry::ControllerMetrics};
+
+/// Events per second in the long run, and at once: a namespace that is labelled late may have a thousand pods.
+const RATE: (f64, u32) = (1.0, 50);
+/// Bytes of a note; API servers refuse longer ones.
+const NOTE_LENGTH: usize = 1024;
+
+/// What an event is about, for people and machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A pod has a JuiceFS claim and no client.
+    ClientMissing,
+    /// A secret of a name we need is somebody else's.
+    SecretNotOurs,
+    /// The `ConfigMap` cannot be used.
+    ConfigurationInvalid,
+    /// The `ConfigMap` can be used again.
+    ConfigurationAccepted,
+}
+
+impl Reason {
+    /// All there are.
+    pub const ALL: [Self; 4] =
+        [Self::ClientMissing, Self::SecretNotOurs, Self::ConfigurationInvalid, Self::ConfigurationAccepted];
+
+    /// As the event has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientMissing => "ClientMissing",
+            Self::SecretNotOurs => "SecretNotOurs",
+            Self::ConfigurationInvalid => "ConfigurationInvalid",
+            Self::ConfigurationAccepted => "ConfigurationAccepted",
+        }
+    }
+
+    fn action(self) -> &'static str {
+        match self {
+            Self::ClientMissing => "Watch",
+            Self::SecretNotOurs => "IssueCertificate",
+            Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",
+        }
+    }
+}
+
+/// What sends events.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    budget: Arc<Mutex<Bucket>>,
+    metrics: ControllerMetrics,
+}
+
+impl Events {
+    /// Events that name this pod as their source.
+    pub fn new(client: Client, pod: &str, metrics: ControllerMetrics) -> Self {
+        let reporter = Reporter { controller: "juicefs-sidecar".to_owned(), instance: Some(pod.to_owned()) };
+        let budget = Arc::new(Mutex::new(Bucket::full(RATE.0, RATE.1)));
+        Self { recorder: Recorder::new(client, reporter), budget, metrics }
+    }
+
+    /// Sends one; whether it got there. One that does not is in the log.
+    pub async fn send(&self, kind: EventType, reason: Reason, note: &str, about: &ObjectReference) -> bool {
+        if !self.budget.lock().unwrap_or_else(PoisonError::into_inner).try_take(Instant::now()) {
+            self.metrics.event(reason, "dropped");
+            return false;
+        }
+        let event = Event {
+            type_: kind,
+            reason: reason.name().to_owned(),
+            note: Some(shortened(note).to_owned()),
+            action: reason.action().to_owned(),
+            secondary: None,
+        };
+        let sent = self.recorder.publish(&event, about).await;
+        self.metrics.event(reason, if sent.is_ok() { "sent" } else { "failed" });
+        if let Err(error) = &sent {
+            let (kind, name) = (about.kind.as_deref(), about.name.as_deref());
+            tracing::warn!(reason = reason.name(), kind, name, "an event could not be sent: {error}");
+        }
+        sent.is_ok()
+    }
+}
+
+fn shortened(note: &str) -> &str {
+    &note[..note.floor_char_boundary(NOTE_LENGTH)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_note_ends_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("{}é", "x".repeat(NOTE_LENGTH - 1));
+        assert_eq!(shortened(&long).len(), NOTE_LENGTH - 1);
+    }
+}

@@ -1,0 +1,81 @@
+//! Why a round of the controller's work did not succeed.
+
+use crate::tls::authority::NotIssued;
+
+/// A round that has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A secret of this name belongs to somebody else.
+    #[error(
+        "secret \"{namespace}/{name}\" is not ours (it lacks the label {}: {}) and is left as it is; rename or delete \
+         it, or bring your own certificate (--ca-file, --inject-ca-from)",
+        super::MANAGED_BY,
+        super::MANAGER
+    )]
+    Foreign {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server said no, or nothing.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// Somebody was faster; the next round sees what they did.
+    #[error("{what}: it was changed in between")]
+    Conflict {
+        /// What was tried.
+        what: String,
+    },
+    /// No certificate.
+    #[error("certificates: {0}")]
+    Issue(#[from] NotIssued),
+    /// The file with the authority cannot be used.
+    #[error("--ca-file {0}")]
+    File(String),
+    /// The installation is being removed.
+    #[error(
+        "clusterrole \"{0}\" does not exist, and the registrations belong to it: juicefs-sidecar is being removed, or \
+         --owner-cluster-role names the wrong one; nothing is registered"
+    )]
+    OwnerGone(String),
+}
+
+impl Problem {
+    /// An answer of the API server to something.
+    pub fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        |source| match source {
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict { what: what.into() },
+            source => Self::Api { what: what.into(), source: Box::new(source) },
+        }
+    }
+
+    /// The problem in metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } => "foreign-secret",
+            Self::Api { .. } => "api-error",
+            Self::Conflict { .. } => "conflict",
+            Self::Issue(_) => "not-issued",
+            Self::File(_) => "ca-file",
+            Self::OwnerGone(_) => "owner-gone",
+        }
+    }
+
+    /// All there are, and success.
+    pub const OUTCOMES: [&'static str; 8] = [
+        "ok",
+        "unregistered",
+        "foreign-secret",
+        "api-error",
+        "conflict",
+        "not-issued",
+        "ca-file",
+        "owner-gone",
+    ];
+}

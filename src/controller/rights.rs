@@ -1,0 +1,159 @@
+//! What the controller may have to do, asked for before it begins: a right that is missing is named, not run into.
+//!
+//! `webhook-config/rbac-controller.yaml` grants these and no others.
+
+use futures_util::future::try_join_all;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{
+    certificates::{AUTHORITY, SERVING},
+    registration::NAME,
+};
+
+/// A right: verbs on a resource, perhaps on one object only.
+#[derive(Clone, Copy, Debug)]
+pub struct Right<'a> {
+    /// `get` and its like.
+    pub verbs: &'a [&'a str],
+    /// API group; empty for the core.
+    pub group: &'a str,
+    /// Plural name.
+    pub resource: &'a str,
+    /// The one object, if the right is confined to it.
+    pub name: Option<&'a str>,
+    /// Whether it is needed in our own namespace only.
+    pub namespaced: bool,
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// What the settings of this process require.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs<'a> {
+    /// The `ClusterRole` that owns the registrations; empty for none.
+    pub owner: &'a str,
+    /// The Lease; empty for no election.
+    pub lease: &'a str,
+    /// The `ConfigMap`.
+    pub configuration: &'a str,
+    /// Whether certificates are ours to issue.
+    pub certificates: bool,
+}
+
+/// All rights that are needed.
+pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
+    let cluster = |verbs, group, resource| Right { verbs, group, resource, name: None, namespaced: false };
+    let named = |verbs, group, resource, name| Right { name: Some(name), ..cluster(verbs, group, resource) };
+    let own = |right: Right<'a>| Right { namespaced: true, ..right };
+    let mut rights = vec![
+        cluster(READ, "", "pods"),
+        cluster(READ, "", "namespaces"),
+        cluster(&["get"], "", "persistentvolumeclaims"),
+        cluster(&["get"], "", "persistentvolumes"),
+        cluster(&["get"], "storage.k8s.io", "storageclasses"),
+        cluster(&["create", "patch"], "events.k8s.io", "events"),
+        own(named(READ, "", "configmaps", needs.configuration)),
+        own(named(&["get", "update"], "coordination.k8s.io", "leases", needs.lease)),
+        own(cluster(&["create"], "coordination.k8s.io", "leases")),
+    ];
+    for resource in [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ] {
+        let group = "admissionregistration.k8s.io";
+        rights.push(cluster(&["create"], group, resource));
+        rights.push(named(&["get", "list", "watch", "patch", "delete"], group, resource, NAME));
+    }
+    if !needs.owner.is_empty() {
+        rights.push(named(&["get"], "rbac.authorization.k8s.io", "clusterroles", needs.owner));
+    }
+    if needs.certificates {
+        rights.push(own(cluster(&["create"], "", "secrets")));
+        rights.push(own(named(&["get", "list", "watch", "update"], "", "secrets", AUTHORITY)));
+        rights.push(own(named(&["get", "list", "watch", "update"], "", "secrets", SERVING)));
+    }
+    rights
+}
+
+/// Those of the rights that this process does not have, as phrases.
+pub async fn missing(
+    client: &Client,
+    namespace: &str,
+    rights: &[Right<'_>],
+) -> Result<Vec<String>, kube::Error> {
+    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
+    let questions = rights.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
+    let asked = questions.map(|(right, verb)| {
+        let reviews = reviews.clone();
+        async move {
+            let attributes = ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                group: Some(right.group.to_owned()),
+                resource: Some(right.resource.to_owned()),
+                name: right.name.map(str::to_owned),
+                namespace: right.namespaced.then(|| namespace.to_owned()),
+                ..ResourceAttributes::default()
+            };
+            let spec = SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(attributes),
+                ..SelfSubjectAccessReviewSpec::default()
+            };
+            let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+            let answer = reviews.create(&PostParams::default(), &review).await?;
+            let allowed = answer.status.is_some_and(|status| status.allowed);
+            Ok::<_, kube::Error>((!allowed).then(|| phrase(right, verb, namespace)))
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+}
+
+fn phrase(right: &Right<'_>, verb: &str, namespace: &str) -> String {
+    let dot = if right.group.is_empty() { "" } else { "." };
+    let mut phrase = format!("{verb} {}{dot}{}", right.resource, right.group);
+    if let Some(name) = right.name {
+        phrase.extend([" \"", name, "\""]);
+    }
+    if right.namespaced {
+        phrase.extend([" in namespace \"", namespace, "\""]);
+    }
+    phrase
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_named_as_people_grant_it() {
+        let right =
+            Right { verbs: &["get"], group: "", resource: "secrets", name: Some("x"), namespaced: true };
+        assert_eq!(phrase(&right, "get", "ns"), "get secrets \"x\" in namespace \"ns\"");
+        let right = Right {
+            group: "storage.k8s.io",
+            resource: "storageclasses",
+            name: None,
+            namespaced: false,
+            ..right
+        };
+        assert_eq!(phrase(&right, "get", "ns"), "get storageclasses.storage.k8s.io");
+    }
+
+    #[test]
+    fn only_what_the_settings_need_is_asked_for() {
+        let needs = Needs { owner: "", lease: "l", configuration: "c", certificates: false };
+        let rights = needed(&needs);
+        assert!(!rights.iter().any(|right| right.resource == "secrets" || right.resource == "clusterroles"));
+        let rights = needed(&Needs { owner: "role", certificates: true, ..needs });
+        assert!(rights.iter().any(|right| right.resource == "clusterroles"));
+        // Never a list of all secrets.
+        let secrets = rights.iter().filter(|right| right.resource == "secrets");
+        for right in secrets {
+            assert!(right.namespaced && (right.name.is_some() || right.verbs == ["create"]), "{right:?}");
+        }
+    }
+}
