@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod control_plane;
+mod controller;
 mod golden;
 mod host_network;
 mod injection;
