@@ -3,9 +3,7 @@
 use std::{fmt::Debug, pin::pin, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use kube::{
-    Api, Resource, ResourceExt as _, api::WatchParams, core::WatchEvent, runtime::watcher::DefaultBackoff,
-};
+use kube::{Api, Resource, api::WatchParams, core::WatchEvent, runtime::watcher::DefaultBackoff};
 use serde::de::DeserializeOwned;
 
 use super::caches::reason;
@@ -22,11 +20,14 @@ where
     let mut pauses = DefaultBackoff::default();
     loop {
         let started = tokio::time::Instant::now();
-        let Err(error) = follow_once(&api, name, &mut tell).await else { continue };
+        let ended = follow_once(&api, name, &mut tell).await;
+        if let Err(error) = &ended {
+            tracing::warn!(name, error = reason(error), "{what} cannot be followed for now");
+        }
         if started.elapsed() > GOOD {
             pauses = DefaultBackoff::default();
         }
-        tracing::warn!(name, error = reason(&error), "{what} cannot be followed for now");
+        // Also a watch that ends at once without an error must not be begun again and again.
         tokio::time::sleep(pauses.next().unwrap_or(GOOD)).await;
     }
 }
@@ -41,12 +42,12 @@ where
     K: Resource + Clone + Debug + DeserializeOwned,
     F: Future<Output = ()>,
 {
-    let found = api.get_opt(name).await?;
-    // From the beginning of what the server remembers, if there is nothing yet.
-    let version = found.as_ref().and_then(K::resource_version).unwrap_or_else(|| "0".to_owned());
-    tell(found).await;
+    // A watch says nothing of an object that does not exist.
+    tell(api.get_opt(name).await?).await;
     let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let mut events = pin!(api.watch(&parameters, &version).await?);
+    // NB: Not from the object's own version: one that has not changed for long is older than what the server remembers.
+    // Without a version the watch begins with the object as it is.
+    let mut events = pin!(api.watch(&parameters, "").await?);
     while let Some(event) = events.try_next().await? {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => tell(Some(object)).await,
