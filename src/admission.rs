@@ -10,6 +10,7 @@ pub mod http;
 pub mod limits;
 pub mod pods;
 mod port;
+pub mod reload;
 pub mod response;
 pub mod review;
 pub mod secrets;

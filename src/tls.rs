@@ -11,10 +11,10 @@ pub mod rotation;
 use std::{sync::Arc, time::SystemTime};
 
 use rustls::{
-    DEFAULT_VERSIONS, ServerConfig,
+    DEFAULT_VERSIONS, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use inspect::{Validity, seconds, validity};
@@ -33,6 +33,14 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Identity {
+    /// The same identity once more; keys are not copied without saying so.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
 /// Why a chain and a key cannot be served with.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -42,6 +50,9 @@ pub enum Unusable {
     /// Most often: the key belongs to another certificate.
     #[error("the key does not go with the certificate: {0}")]
     Key(rustls::Error),
+    /// Nobody could have a certificate from these.
+    #[error("the client CA cannot be used: {0}")]
+    ClientAuthority(String),
     /// Too late.
     #[error("the certificate expired at {0} (seconds since 1970); renew it")]
     Expired(u64),
@@ -54,18 +65,37 @@ pub enum Unusable {
 }
 
 /// What the server speaks with this identity: TLS 1.2 and 1.3, HTTP/1.1.
-pub fn server_config(identity: Identity) -> Result<ServerConfig, Unusable> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+///
+/// With client authorities, only with peers that have a certificate from one of them.
+pub fn server_config(
+    identity: Identity,
+    client_authorities: Option<Vec<CertificateDer<'static>>>,
+) -> Result<ServerConfig, Unusable> {
+    let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(DEFAULT_VERSIONS)
-        .map_err(Unusable::Setup)?
-        .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)
-        .map_err(Unusable::Key)?;
+        .map_err(Unusable::Setup)?;
+    let config = match client_authorities {
+        None => config.with_no_client_auth(),
+        Some(authorities) => config.with_client_cert_verifier(client_verifier(authorities)?),
+    };
+    let mut config = config.with_single_cert(identity.chain, identity.key).map_err(Unusable::Key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // API servers keep connections and resume no sessions: tickets would be made, sent and thrown away.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+fn client_verifier(
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority).map_err(|error| Unusable::ClientAuthority(error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| Unusable::ClientAuthority(error.to_string()))
 }
 
 /// Checks an identity as far as a server can: the leaf is a certificate, and of today.

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -163,99 +162,5 @@ impl App {
     /// Whether the server is about to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// Files that make a [`State`].
-pub trait Source: Send + Sync + 'static {
-    /// Changes whenever the files' contents do.
-    fn fingerprint(&self) -> anyhow::Result<u64>;
-    /// Reads and checks the files.
-    fn load(&self) -> anyhow::Result<State>;
-}
-
-/// Looks after the files for ever and replaces the state when they change; a bad change is told once and not taken.
-///
-/// Polled: files of a mounted ConfigMap or Secret are replaced by a symbolic link, which inotify does not report.
-pub async fn follow(app: Arc<App>, source: impl Source, mut seen: u64, every: Duration) {
-    let source = Arc::new(source);
-    loop {
-        tokio::time::sleep(every).await;
-        let files = Arc::clone(&source);
-        // Reading and parsing many manifests takes longer than a request may wait.
-        let looked = tokio::task::spawn_blocking(move || {
-            let now = files.fingerprint()?;
-            Ok((now, (now != seen).then(|| files.load())))
-        });
-        match looked.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("reading them panicked: {panic}"))) {
-            Ok((_, None)) => {}
-            Ok((now, Some(loaded))) => {
-                seen = now;
-                app.metrics.reloaded(loaded.is_ok());
-                match loaded {
-                    Ok(state) => {
-                        app.replace(state);
-                        tracing::info!("files changed: the new manifests and configuration are in use");
-                    }
-                    Err(error) => {
-                        tracing::error!(
-                            error = format!("{error:#}"),
-                            "files changed and cannot be used: the old ones stay in use"
-                        );
-                    }
-                }
-            }
-            Err(error) => {
-                app.metrics.reloaded(false);
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "files cannot be read: the old ones stay in use"
-                );
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU64;
-
-    use super::*;
-
-    /// Loads a state whose driver is named after the version; version 2 is broken.
-    struct Versions(Arc<AtomicU64>);
-
-    impl Source for Versions {
-        fn fingerprint(&self) -> anyhow::Result<u64> {
-            Ok(self.0.load(Ordering::SeqCst))
-        }
-        fn load(&self) -> anyhow::Result<State> {
-            match self.fingerprint()? {
-                2 => anyhow::bail!("broken"),
-                version => Ok(state(&version.to_string())),
-            }
-        }
-    }
-
-    fn state(driver: &str) -> State {
-        let process = Process { driver: driver.to_owned(), ..Process::default() };
-        State { catalog: Catalog::default(), config: Arc::default(), process: process.into() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changed_files_are_taken_and_broken_ones_are_not() {
-        let app = Arc::new(App::new(state("1"), Metrics::new(), Limits::default()));
-        let version = Arc::new(AtomicU64::new(1));
-        let follower =
-            tokio::spawn(follow(Arc::clone(&app), Versions(Arc::clone(&version)), 1, Duration::from_secs(5)));
-        for (now, expected) in [(1, "1"), (2, "1"), (3, "3")] {
-            version.store(now, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_secs(11)).await;
-            assert_eq!(app.state().process.driver, expected);
-        }
-        let metrics = app.metrics.render();
-        assert!(metrics.contains("reloads_total{result=\"ok\"} 1"), "{metrics}");
-        assert!(metrics.contains("reloads_total{result=\"failed\"} 1"), "{metrics}");
-        follower.abort();
     }
 }

@@ -150,7 +150,7 @@ fn serving(secret: &Secret) -> Result<CertificateDer<'static>, String> {
     let identity =
         pem::identity(value(secret, CERTIFICATE), value(secret, KEY)).map_err(|error| error.to_string())?;
     let leaf = identity.chain[0].clone();
-    server_config(identity).map_err(|error| error.to_string())?;
+    server_config(identity, None).map_err(|error| error.to_string())?;
     Ok(leaf)
 }
 

@@ -61,6 +61,7 @@ pub struct Metrics {
     in_flight: Gauge,
     turned_away: Family<ByReason, Counter>,
     reloads: Family<ByResult, Counter>,
+    certificate_reloads: Family<ByResult, Counter>,
     handshake_failures: Counter,
     yielded: Counter,
     certificate_expiry: Gauge<u64, AtomicU64>,
@@ -89,6 +90,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             turned_away: Family::default(),
             reloads: Family::default(),
+            certificate_reloads: Family::default(),
             handshake_failures: Counter::default(),
             yielded: Counter::default(),
             certificate_expiry: Gauge::default(),
@@ -113,6 +115,7 @@ impl Metrics {
         }
         for result in ["ok", "failed"] {
             drop(self.reloads.get_or_create(&ByResult { result }));
+            drop(self.certificate_reloads.get_or_create(&ByResult { result }));
         }
     }
 
@@ -135,6 +138,11 @@ impl Metrics {
             "config_reloads",
             "Changes of manifests or configuration, taken (ok) or not (failed)",
             self.reloads.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Changes of the serving certificate or the client CA, taken (ok) or not (failed)",
+            self.certificate_reloads.clone(),
         );
         registry.register(
             "tls_handshake_failures",
@@ -181,6 +189,12 @@ impl Metrics {
     pub fn reloaded(&self, taken: bool) {
         let result = if taken { "ok" } else { "failed" };
         self.reloads.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// Counts a change of the files that TLS is served with.
+    pub fn certificate_reloaded(&self, taken: bool) {
+        let result = if taken { "ok" } else { "failed" };
+        self.certificate_reloads.get_or_create(&ByResult { result }).inc();
     }
 
     /// Counts a connection that never became TLS.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustls::pki_types::CertificateDer;
+
 use super::{
     Identity,
     pem::{self, BadIdentity, Malformed},
@@ -47,6 +49,11 @@ pub fn read(certificate: &Path, key: &Path) -> Result<Identity, FileProblem> {
         BadIdentity::Certificate(what) => contents(certificate, what),
         BadIdentity::Key(what) => contents(key, what),
     })
+}
+
+/// Reads the certificates of a PEM file, of which there is at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileProblem> {
+    pem::certificates(&bytes(path)?).map_err(|what| FileProblem::Contents { path: path.to_owned(), what })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, FileProblem> {

@@ -149,11 +149,11 @@ fn files_are_read_as_they_were_written_and_a_foreign_key_is_refused() {
     let identity = files::read(&path("tls.crt"), &path("tls.key")).unwrap();
     assert_eq!(identity.chain.len(), 2);
     check(&identity, at(TODAY)).unwrap();
-    let config = server_config(identity).unwrap();
+    let config = server_config(identity, None).unwrap();
     assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
 
     let foreign = files::read(&path("tls.crt"), &path("other.key")).unwrap();
-    let error = server_config(foreign).unwrap_err().to_string();
+    let error = server_config(foreign, None).unwrap_err().to_string();
     assert!(error.starts_with("the key does not go with the certificate"), "{error}");
 
     for (certificate, key, expected) in [

@@ -73,7 +73,10 @@ impl Program {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             if let Some(address) = listening(&log)? {
-                return Ok((program, Server { address: address.parse()?, ca: fs::read_to_string(&ca)? }));
+                return Ok((
+                    program,
+                    Server { address: address.parse()?, ca: fs::read_to_string(&ca)?, identity: None },
+                ));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -52,7 +52,7 @@ impl Neighbour {
         let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(certificate.signing_key.serialize_der());
         let identity = Identity { chain: vec![certificate.cert.der().clone()], key: key.into() };
-        let tls = TlsAcceptor::from(Arc::new(server_config(identity).unwrap()));
+        let tls = TlsAcceptor::from(Arc::new(server_config(identity, None).unwrap()));
         let router = Router::new().route("/", post(answer)).with_state(neighbour.clone());
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();

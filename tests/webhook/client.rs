@@ -11,7 +11,7 @@ use std::{
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, client::conn};
 use hyper_util::rt::TokioIo;
-use juicefs_sidecar::tls::provider;
+use juicefs_sidecar::tls::{Identity, provider};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The CA's certificate, PEM.
     pub(crate) ca: String,
+    /// Who we are, where that is asked for.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 impl Server {
@@ -52,11 +54,14 @@ impl Server {
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).map_err(io::Error::other)?;
         roots.add(ca).map_err(io::Error::other)?;
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match self.identity.as_deref().map(Identity::duplicate) {
+            None => config.with_no_client_auth(),
+            Some(own) => config.with_client_auth_cert(own.chain, own.key).map_err(io::Error::other)?,
+        };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(peer, 0))?;

@@ -3,6 +3,7 @@
 #![cfg(feature = "engine")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod certificates;
 mod client;
 mod damaged;
 mod program;

@@ -28,25 +28,31 @@ const CONFIDENTIAL: [&str; 4] =
     ["redis://:p%40ss@redis.data.svc:6379/1", "p%40ss", "s3cr3t$k&y;(with)|shell>chars", "0123456789abcdef"];
 
 /// A running server, its log lines, and a directory of its own.
-struct Program {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    server: Server,
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) lines: mpsc::Receiver<String>,
+    pub(crate) server: Server,
     plain: SocketAddr,
     directory: PathBuf,
 }
 
 impl Program {
     /// Starts it over manifests, on ports of the system's choice.
-    fn start(test: &str, manifests: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(test: &str, manifests: &Path, more: &[&str]) -> Self {
         let directory = fresh(test);
         let ca_file = directory.join("ca.crt");
+        let more = [&["--ca-out", ca_file.to_str().unwrap()], more].concat();
+        let mut program = Self::start_in(directory, manifests, &more);
+        program.server.ca = fs::read_to_string(ca_file).unwrap();
+        program
+    }
+
+    /// Starts it with a directory of the test's making; the CA is for the test to fill in.
+    pub(crate) fn start_in(directory: PathBuf, manifests: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"))
             .args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json"])
             .args(["--poll-interval=100ms", "--manifests"])
             .arg(manifests)
-            .arg("--ca-out")
-            .arg(&ca_file)
             .args(more)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
@@ -58,16 +64,16 @@ impl Program {
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let listening = wait_for(&lines, "listening");
         let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
-        let server = Server { address: address("address"), ca: fs::read_to_string(&ca_file).unwrap() };
+        let server = Server { address: address("address"), ca: String::new(), identity: None };
         Self { child, lines, server, plain: address("metrics_address"), directory }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// What a path of the plain port answers.
-    fn plain(&self, path: &str) -> String {
+    pub(crate) fn plain(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.plain).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -76,7 +82,7 @@ impl Program {
     }
 
     /// Its exit status and the rest of its log.
-    fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = ended(&mut self.child);
         fs::remove_dir_all(&self.directory).unwrap();
         (status, self.lines.iter().collect::<Vec<_>>().join("\n"))
@@ -91,14 +97,14 @@ impl Drop for Program {
     }
 }
 
-fn fresh(test: &str) -> PathBuf {
+pub(crate) fn fresh(test: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("juicefs-sidecar-{test}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     directory
 }
 
-fn wait_for(lines: &mpsc::Receiver<String>, message: &str) -> Value {
+pub(crate) fn wait_for(lines: &mpsc::Receiver<String>, message: &str) -> Value {
     loop {
         let line = lines.recv_timeout(Duration::from_secs(20)).expect("a log line in time");
         let line: Value = serde_json::from_str(&line).expect("JSON lines");

@@ -48,7 +48,7 @@ pub(crate) fn start(limits: Limits, drain: Drain) -> Running {
     let address = listeners.admission.local_addr().unwrap();
     let plain = listeners.plain.local_addr().unwrap();
     let app = Arc::new(App::new(recorded::state(), Metrics::new(), limits));
-    let tls = Arc::new(ArcSwap::from_pointee(server_config(issued.identity).unwrap()));
+    let tls = Arc::new(ArcSwap::from_pointee(server_config(issued.identity, None).unwrap()));
     let (stop, stopped) = watch::channel(false);
     let told = move || {
         let mut stopped = stopped.clone();
@@ -60,7 +60,7 @@ pub(crate) fn start(limits: Limits, drain: Drain) -> Running {
     };
     let serving = Arc::clone(&app);
     let ended = tokio::spawn(async move { serve(serving, listeners, tls, drain, told).await });
-    Running { server: Server { address, ca: issued.ca_pem }, plain, app, stop, ended }
+    Running { server: Server { address, ca: issued.ca_pem, identity: None }, plain, app, stop, ended }
 }
 
 pub(crate) const DRAIN: Drain = Drain { delay: Duration::ZERO, limit: Duration::from_secs(5) };

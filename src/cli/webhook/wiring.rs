@@ -1,0 +1,158 @@
+//! From flags to a running server.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::task::JoinSet;
+
+use super::{
+    WebhookArguments,
+    cluster::watch,
+    manifests::Files,
+    serving::{Certificate, Serving},
+};
+use crate::{
+    admission::{
+        limits::Limits,
+        reload::{Source as _, follow},
+        serve::{Drain, Listeners, serve},
+        state::{App, State},
+    },
+    cli::signals::Signals,
+    telemetry::Metrics,
+    tls::{files, inspect::Validity, issue::issue},
+    volume::Catalog,
+};
+
+pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
+    let (state, manifests) = state(arguments)?;
+    let (certificate, ca_pem) = certificate(arguments)?;
+    let serving = Serving { certificate, client_ca: arguments.client_ca.clone() };
+    let serving_seen = serving.fingerprint()?;
+    let (tls, validity) = serving.load()?;
+    let tls = Arc::new(ArcSwap::from_pointee(tls));
+    let metrics = Metrics::new();
+    metrics.serving_certificate_until(validity.not_after);
+    let listeners = Listeners::bind(arguments.listen, arguments.metrics_listen).context("cannot listen")?;
+    // Only now: a second server on the same port must not overwrite the CA of the first.
+    if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
+        files::publish(path, ca_pem)?;
+    }
+    let limits = Limits { connections: arguments.max_connections, ..Limits::default() };
+    let app = Arc::new(App::new(state, metrics, limits));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let served = runtime.block_on(async {
+        let signals = Signals::new().context("cannot wait for signals")?;
+        let every = arguments.poll_interval;
+        let mut followers = JoinSet::new();
+        followers.spawn(follow(serving, serving_seen, every, take_tls(Arc::clone(&app), Arc::clone(&tls))));
+        let mut caches = None;
+        match manifests {
+            Some((files, seen)) => {
+                followers.spawn(follow(files, seen, every, take_state(Arc::clone(&app))));
+            }
+            None => caches = Some(watch(arguments, &app).await?),
+        }
+        announce(&listeners, arguments)?;
+        let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
+        let mut serving = pin!(serve(Arc::clone(&app), listeners, tls, drain, || signals.next()));
+        let synced = async {
+            match &mut caches {
+                Some(caches) => caches.synced(&app).await,
+                None => Ok(()),
+            }
+        };
+        tokio::select! {
+            served = &mut serving => served.context("the server ended"),
+            Err(error) = synced => Err(error.into()),
+        }
+    });
+    // A file that cannot be read for long must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+/// The state to begin with, and the manifests it is made of with their fingerprint; a cluster's comes later.
+fn state(arguments: &WebhookArguments) -> anyhow::Result<(State, Option<(Files, u64)>)> {
+    if arguments.manifests.is_empty() {
+        let process = arguments.process.process().into();
+        return Ok((State { catalog: Catalog::default(), config: Arc::default(), process }, None));
+    }
+    let files = Files {
+        manifests: arguments.manifests.clone(),
+        config: arguments.config.clone(),
+        process: arguments.process.clone(),
+    };
+    let seen = files.fingerprint()?;
+    Ok((files.load()?, Some((files, seen))))
+}
+
+/// Takes changed manifests and configuration; what cannot be used is told and not taken.
+fn take_state(app: Arc<App>) -> impl FnMut(anyhow::Result<State>) {
+    move |loaded| {
+        app.metrics.reloaded(loaded.is_ok());
+        match loaded {
+            Ok(state) => {
+                app.replace(state);
+                tracing::info!("files changed: the new manifests and configuration are in use");
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "files changed and cannot be used: the old ones stay in use"
+            ),
+        }
+    }
+}
+
+/// Takes a changed certificate or client CA for the connections to come; those that are open go on.
+fn take_tls(
+    app: Arc<App>,
+    tls: Arc<ArcSwap<ServerConfig>>,
+) -> impl FnMut(anyhow::Result<(ServerConfig, Validity)>) {
+    move |loaded| {
+        app.metrics.certificate_reloaded(loaded.is_ok());
+        match loaded {
+            Ok((config, validity)) => {
+                tls.store(Arc::new(config));
+                app.metrics.serving_certificate_until(validity.not_after);
+                tracing::info!(not_after = validity.not_after, "the new certificate or client CA is in use");
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "certificate or client CA changed and cannot be used: the old ones stay in use"
+            ),
+        }
+    }
+}
+
+/// The certificate to serve with; with it the CA's, if both are self-made.
+fn certificate(arguments: &WebhookArguments) -> anyhow::Result<(Certificate, Option<String>)> {
+    if let (Some(certificate), Some(key)) = (arguments.tls_cert.clone(), arguments.tls_key.clone()) {
+        return Ok((Certificate::Files { certificate, key }, None));
+    }
+    let issued = issue(&arguments.tls_name, SystemTime::now()).context("--tls-name")?;
+    Ok((Certificate::Made(issued.identity), Some(issued.ca_pem)))
+}
+
+fn announce(listeners: &Listeners, arguments: &WebhookArguments) -> anyhow::Result<()> {
+    let address = listeners.admission.local_addr().context("--listen")?;
+    let metrics_address = listeners.plain.local_addr().context("--metrics-listen")?;
+    if arguments.tls_cert.is_none() && arguments.ca_out.is_none() {
+        tracing::warn!("the certificate is self-made and --ca-out is not set: nobody can verify it");
+    }
+    tracing::info!(
+        %address,
+        %metrics_address,
+        version = env!("CARGO_PKG_VERSION"),
+        self_made_certificate = arguments.tls_cert.is_none(),
+        "listening"
+    );
+    Ok(())
+}
