@@ -137,8 +137,9 @@ async fn read(mut body: Body, length: usize, room: &mut Room) -> Result<Vec<u8>,
             return Err(TurnedAway::Broken);
         }
         if needed > bytes.capacity() {
-            // Doubling keeps the copies few; nobody is charged more than twice what came.
-            let capacity = (bytes.capacity() * 2).clamp(needed, length);
+            // In few steps, as each may have to wait; an eighth of what is charged has come, and memory that nothing
+            // was written to costs nothing.
+            let capacity = (bytes.capacity() * 8).clamp(needed, length);
             room.grow(capacity).await?;
             bytes.reserve_exact(capacity - bytes.len());
         }

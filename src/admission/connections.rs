@@ -36,11 +36,13 @@ enum Phase {
     Idle = 3,
     /// It waits for us, not we for it.
     Ours = 4,
+    /// It is about to be gone.
+    GivenUp = 5,
 }
 
 impl Phase {
     fn of(number: u8) -> Self {
-        [Self::Opening, Self::Sending, Self::Reading, Self::Idle]
+        [Self::Opening, Self::Sending, Self::Reading, Self::Idle, Self::GivenUp]
             .into_iter()
             .find(|phase| *phase as u8 == number)
             .unwrap_or(Self::Ours)
@@ -113,9 +115,12 @@ impl Connections {
         }
     }
 
-    /// Gives up the one that should yield most to this peer, if anyone should.
+    /// Gives up the one that should yield most to this peer, if anyone should and nobody is leaving already.
     pub(super) fn make_room(&self, short: Short, peer: IpAddr) {
         let open = self.lock();
+        if open.iter().any(|connection| connection.phase() == Phase::GivenUp) {
+            return;
+        }
         let now = Instant::now();
         let yielding = open.iter().filter_map(|connection| {
             Some((connection.yields_to(peer, short, self.patience, now)?, connection))
@@ -188,8 +193,7 @@ impl Connection {
     }
 
     fn give_up(&self) {
-        // Nobody else is given up in its place before it is gone.
-        self.phase.store(Phase::Ours as u8, Relaxed);
+        self.phase.store(Phase::GivenUp as u8, Relaxed);
         self.given_up.notify_one();
     }
 
@@ -199,6 +203,10 @@ impl Connection {
         self.moved.store(now, Relaxed);
         self.fresh.store(0, Relaxed);
         self.phase.store(phase as u8, Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::of(self.phase.load(Relaxed))
     }
 
     fn milliseconds(&self, now: Instant) -> u64 {
@@ -217,7 +225,7 @@ impl Connection {
         patience: Duration,
         now: Instant,
     ) -> Option<(Phase, bool, u64)> {
-        let phase = Phase::of(self.phase.load(Relaxed));
+        let phase = self.phase();
         let own = self.peer == peer;
         let now = self.milliseconds(now);
         let age = now.saturating_sub(self.since.load(Relaxed));
@@ -225,7 +233,7 @@ impl Connection {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let candidate = match short {
             Short::Memory => matches!(phase, Phase::Reading | Phase::Sending) && self.held.load(Relaxed) > 0,
-            Short::Connections => phase != Phase::Ours,
+            Short::Connections => phase < Phase::Ours,
         };
         let waited = if own && phase == Phase::Reading { still } else { age };
         if !candidate || waited < patience {

@@ -43,7 +43,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(5),
             head: Duration::from_mins(2),
             stall: Duration::from_secs(2),
-            patience: Duration::from_millis(250),
+            patience: Duration::from_millis(150),
         }
     }
 }

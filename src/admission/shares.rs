@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 /// An amount of something, bytes for example, of which everybody takes a part for a while.
 ///
-/// Who has to wait is served in turns of peers, and within a peer in the order of asking: a peer with a thousand
-/// requests delays another's only request by one of its own. The lock is held for moments, never while waiting.
+/// Who has to wait is served in turns of peers: a peer with a thousand requests delays another's only request by one
+/// of its own. Within a peer the smallest amount comes first, as many may hide behind one address and reviews are
+/// small. The lock is held for moments, never while waiting.
 #[derive(Debug)]
 pub(super) struct Shares(Mutex<Inner>);
 
@@ -102,12 +103,15 @@ impl Shares {
 impl Inner {
     fn enqueue(&mut self, peer: IpAddr, waiter: Waiter) {
         match self.waiting.iter_mut().find(|(known, _)| *known == peer) {
-            Some((_, queue)) => queue.push_back(waiter),
+            Some((_, queue)) => {
+                let place = queue.partition_point(|other| other.amount <= waiter.amount);
+                queue.insert(place, waiter);
+            }
             None => self.waiting.push_back((peer, VecDeque::from([waiter]))),
         }
     }
 
-    /// Whoever is next and can have what it waits for. Nobody overtakes, or large amounts would never be free.
+    /// Whoever is next and can have what it waits for. No peer overtakes another, or large amounts would never be free.
     fn next(&mut self) -> Option<Waiter> {
         loop {
             let (_, queue) = self.waiting.front_mut()?;
@@ -196,6 +200,18 @@ mod tests {
         drop(second.await.unwrap());
         drop(third.await.unwrap());
         assert!(shares.try_take(4).is_some());
+    }
+
+    #[tokio::test]
+    async fn of_one_peer_the_smallest_comes_first() {
+        let shares = Shares::new(4);
+        let all = shares.try_take(4).unwrap();
+        let (large, small) = (ask(&shares, 1, 4).await, ask(&shares, 1, 2).await);
+        drop(all);
+        let small = small.await.unwrap();
+        assert!(!large.is_finished());
+        drop(small);
+        drop(large.await.unwrap());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 mod certificates;
 mod client;
 mod damaged;
+mod memory;
 mod program;
 mod recorded;
 mod router;
@@ -13,6 +14,9 @@ mod slow;
 mod wire;
 
 use juicefs_sidecar::admission::{Answer, Endpoint, answer};
+
+/// Held by tests that load the machine or look at the clock, so that they do not disturb each other.
+static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// What the library answers over the recorded cluster.
 fn expected(body: &[u8], endpoint: Endpoint) -> Answer {

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
+    MACHINE,
     client::{Server, Taped},
     expected,
     recorded::{ENDPOINTS, reviews},
@@ -67,6 +68,7 @@ async fn answer(stream: &mut Stream) -> String {
 
 #[tokio::test]
 async fn eight_silent_senders_stop_nobody() {
+    let _machine = MACHINE.lock().await;
     let running = start(Limits::default(), DRAIN);
     let mut silent = Vec::new();
     for _ in 0..7 {
@@ -83,6 +85,7 @@ async fn eight_silent_senders_stop_nobody() {
 
 #[tokio::test]
 async fn bodies_that_stop_just_before_their_end_keep_nobody_waiting() {
+    let _machine = MACHINE.lock().await;
     for from in [OTHER, API_SERVER] {
         let running = start(Limits::default(), DRAIN);
         let length = 3 << 20;
@@ -109,6 +112,7 @@ async fn bodies_that_stop_just_before_their_end_keep_nobody_waiting() {
 
 #[tokio::test]
 async fn one_peer_with_many_large_reviews_is_answered_every_one() {
+    let _machine = MACHINE.lock().await;
     let running = start(Limits::default(), DRAIN);
     let (_, body) = reviews().swap_remove(0);
     let mut large = body.clone();
@@ -132,6 +136,7 @@ async fn one_peer_with_many_large_reviews_is_answered_every_one() {
 
 #[tokio::test]
 async fn connections_without_requests_yield_to_those_with() {
+    let _machine = MACHINE.lock().await;
     // What is silent is to end only because others wait.
     let limits = Limits { connections: 32, handshake: Duration::from_mins(5), ..Limits::default() };
     let running = start(limits, DRAIN);
@@ -154,6 +159,7 @@ async fn connections_without_requests_yield_to_those_with() {
 
 #[tokio::test]
 async fn the_plain_port_is_bounded_too() {
+    let _machine = MACHINE.lock().await;
     let limits = Limits {
         plain_connections: 4,
         head: Duration::from_secs(3),
