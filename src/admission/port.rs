@@ -50,20 +50,18 @@ impl Port {
     ) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut served = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.accept(&listener) => accepted,
-                // Reaped, or their results would pile up.
-                Some(_) = served.join_next() => continue,
-                () = set(&mut drain) => break,
-            };
-            match accepted {
-                Ok((stream, entry)) => {
-                    served.spawn(self.clone().connection(stream, entry, drain.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(PAUSE).await;
+        {
+            // One future through all turns of the loop: it may hold a connection that waits for room.
+            let mut accepting = std::pin::pin!(self.accept(&listener));
+            loop {
+                tokio::select! {
+                    (stream, entry) = &mut accepting => {
+                        served.spawn(self.clone().connection(stream, entry, drain.clone()));
+                        accepting.set(self.accept(&listener));
+                    }
+                    // Reaped, or their results would pile up.
+                    Some(_) = served.join_next() => {}
+                    () = set(&mut drain) => break,
                 }
             }
         }
@@ -73,11 +71,19 @@ impl Port {
         Ok(())
     }
 
-    async fn accept(&self, listener: &tokio::net::TcpListener) -> io::Result<(TcpStream, Entry)> {
-        let (stream, peer) = listener.accept().await?;
-        // Answers are small and awaited: none may wait for the acknowledgement of the one before.
-        stream.set_nodelay(true)?;
-        Ok((stream, self.connections.enter(peer.ip().to_canonical()).await))
+    /// The next connection, as soon as there is room for it.
+    async fn accept(&self, listener: &tokio::net::TcpListener) -> (TcpStream, Entry) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    return (stream, self.connections.enter(peer.ip().to_canonical()).await);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
     }
 
     async fn connection(self, stream: TcpStream, entry: Entry, drain: watch::Receiver<bool>) {
@@ -92,6 +98,9 @@ impl Port {
     }
 
     async fn speak(&self, stream: TcpStream, connection: &Arc<Connection>, drain: watch::Receiver<bool>) {
+        // Answers are small and awaited: none may wait for the acknowledgement of the one before. On failure the
+        // connection is gone, which the first read will tell.
+        let _ = stream.set_nodelay(true);
         let stream = Stalled::new(stream, self.limits.stall);
         let Some(tls) = &self.tls else { return self.http(stream, connection, drain).await };
         let handshake = TlsAcceptor::from(tls.load_full()).accept(stream);
