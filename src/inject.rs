@@ -36,8 +36,16 @@ use crate::{
     config::{Config, Process},
     outcome::{Code, Miss, Refusal},
     pod::Pod,
-    volume::{Catalog, resolve, settings::Provenance},
+    volume::{
+        Catalog,
+        by_name::ByName,
+        resolve::{PodVolume, resolve},
+        settings::Provenance,
+    },
 };
+
+/// The JuiceFS volumes of a pod by name, with the place of their claims.
+type Volumes<'a> = ByName<'a, (usize, &'a PodVolume)>;
 
 /// Which of the two webhook paths is asked; the pod's own marks refine it into a profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,7 +244,11 @@ pub fn uninject(pod: &Value) -> Result<Option<Patch>, Refusal> {
 
 /// The parts of a subject that matter, as a value.
 fn outline(subject: &Subject<'_>, status: Option<&Status>) -> Result<Value, Refusal> {
-    let text = (subject.object)().map_err(|error| internal("object", &error))?;
+    // The view of the pod skips text that it has no use for, and that may be none.
+    let text = (subject.object)().map_err(|error| {
+        let what = format!("cannot be read as a whole: {error}");
+        Refusal::new(Code::Unreadable, "the pod", what, "send JSON in UTF-8")
+    })?;
     outline::outline(&text, status).map_err(|error| {
         let what = format!("cannot be looked at again: {error}");
         Refusal::new(

@@ -18,6 +18,9 @@ pub use self::{
     text::Text,
 };
 
+/// How many containers of each kind are read; a pod of any real size has a tenth of them.
+pub const MOST_CONTAINERS: usize = 512;
+
 /// A pod, or the pod template of a workload.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -122,13 +125,13 @@ pub struct Spec<'a> {
     #[serde(borrow, deserialize_with = "bounded::list::<1024, _, _>")]
     pub volumes: Option<Vec<Volume<'a>>>,
     /// Init containers, native sidecars among them.
-    #[serde(borrow, deserialize_with = "bounded::list::<512, _, _>")]
+    #[serde(borrow, deserialize_with = "bounded::list::<MOST_CONTAINERS, _, _>")]
     pub init_containers: Option<Vec<Container<'a>>>,
     /// Application containers.
-    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<512, _, _>")]
+    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<MOST_CONTAINERS, _, _>")]
     pub containers: Vec<Container<'a>>,
     /// Ephemeral containers; only their names matter.
-    #[serde(borrow, deserialize_with = "bounded::list::<512, _, _>")]
+    #[serde(borrow, deserialize_with = "bounded::list::<MOST_CONTAINERS, _, _>")]
     pub ephemeral_containers: Option<Vec<Container<'a>>>,
     /// Rarely set at admission.
     #[serde(borrow)]

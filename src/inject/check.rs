@@ -2,13 +2,20 @@
 
 use crate::{
     identifier::{LABEL_GRAMMAR, UID_GRAMMAR, is_label, is_uid},
-    inject::{Subject, profile::Profile},
+    inject::{Subject, Volumes, profile::Profile},
     outcome::{Code, Refusal},
+    pod::MOST_CONTAINERS,
     volume::Resolved,
 };
 
 /// Refuses names that become part of a path or a command and are none. The API server would, but only afterwards.
-pub(super) fn identifiers(subject: &Subject<'_>, resolved: &[Resolved]) -> Result<(), Refusal> {
+///
+/// The same goes for what a mount is found again by: the name of its container, and its path.
+pub(super) fn identifiers(
+    subject: &Subject<'_>,
+    resolved: &[Resolved],
+    volumes: &Volumes<'_>,
+) -> Result<(), Refusal> {
     if subject.identity.is_some_and(|identity| !is_uid(identity)) {
         return Err(Refusal::new(
             Code::Unreadable,
@@ -27,6 +34,33 @@ pub(super) fn identifiers(subject: &Subject<'_>, resolved: &[Resolved]) -> Resul
             ));
         }
     }
+    let spec = &subject.pod.spec;
+    let lists = [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers))];
+    for (list, containers) in lists {
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            let mounts = container.volume_mounts.iter().flatten().enumerate();
+            let mut mounts = mounts.filter(|(_, mount)| volumes.get(&mount.name).is_some()).peekable();
+            if mounts.peek().is_none() {
+                continue;
+            }
+            if !is_label(&container.name) {
+                return Err(Refusal::new(
+                    Code::Unreadable,
+                    format!("spec.{list}[{index}].name"),
+                    format!("is not a name that Kubernetes takes for a container ({LABEL_GRAMMAR})"),
+                    "rename the container",
+                ));
+            }
+            if let Some((number, _)) = mounts.find(|(_, mount)| mount.mount_path.is_empty()) {
+                return Err(Refusal::new(
+                    Code::Unreadable,
+                    format!("spec.{list}[{index}].volumeMounts[{number}].mountPath"),
+                    "is missing",
+                    "say where the volume is to be mounted",
+                ));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -36,6 +70,7 @@ pub(super) fn pod(
     profile: &Profile,
     native: bool,
     resolved: &[Resolved],
+    volumes: &Volumes<'_>,
 ) -> Result<(), Refusal> {
     let pod = subject.pod;
     let refuse = |place: String, what: &str, remedy: &str| {
@@ -55,8 +90,15 @@ pub(super) fn pod(
             "remove hostUsers: false",
         );
     }
-    let is_ours =
-        |name: &str| resolved.iter().any(|one| one.pod_volumes.iter().any(|volume| volume.name == name));
+    let beside = if native { pod.spec.init_containers.as_deref() } else { Some(&*pod.spec.containers) };
+    if beside.map_or(0, <[_]>::len) + resolved.len() > MOST_CONTAINERS {
+        return refuse(
+            "spec.volumes".to_owned(),
+            "there are so many JuiceFS volumes that the pod would have more than 512 containers of a kind",
+            "mount fewer volumes: one volume can serve many directories by subPath",
+        );
+    }
+    let is_ours = |name: &str| volumes.get(name).is_some();
     for container in pod.spec.all_containers() {
         if let Some(device) = container.volume_devices.iter().flatten().find(|device| is_ours(&device.name)) {
             return refuse(

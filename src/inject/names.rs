@@ -7,6 +7,9 @@ use crate::pod::Pod;
 /// The longest name of a container or volume (a DNS label).
 const LONGEST: usize = 63;
 
+/// The first metrics port; further volumes take the next free ones.
+const METRICS_PORT: u16 = 9567;
+
 /// What a client's metrics port may be called: the first, unless the pod has one of that name.
 pub(crate) const METRICS_PORT_NAMES: [&str; 2] = ["metrics", "jfs-metrics"];
 
@@ -16,6 +19,8 @@ pub(crate) struct Names {
     containers: BTreeSet<String>,
     volumes: BTreeSet<String>,
     ports: BTreeSet<u16>,
+    /// How many ports from the first metrics port on are known to be taken.
+    ports_passed: u16,
     /// Whether a container of the pod calls one of its ports `metrics`.
     metrics_port_named: bool,
 }
@@ -60,9 +65,11 @@ impl Names {
         name
     }
 
-    /// A port nobody in the pod declares, from `first` upwards.
-    pub(crate) fn port(&mut self, first: u16) -> u16 {
-        let port = (first..=u16::MAX).find(|port| !self.ports.contains(port)).unwrap_or(first);
+    /// A port for a client's metrics that nobody in the pod declares.
+    pub(crate) fn metrics_port(&mut self) -> u16 {
+        let mut left = METRICS_PORT.saturating_add(self.ports_passed)..=u16::MAX;
+        let port = left.find(|port| !self.ports.contains(port)).unwrap_or(METRICS_PORT);
+        self.ports_passed = port - METRICS_PORT;
         self.ports.insert(port);
         port
     }
@@ -133,6 +140,6 @@ mod tests {
         let pod =
             r#"{"spec":{"containers":[{"name":"a","ports":[{"containerPort":9567},{"hostPort":9568}]}]}}"#;
         let mut names = Names::of(&serde_json::from_str(pod).unwrap());
-        assert_eq!((names.port(9567), names.port(9567)), (9569, 9570));
+        assert_eq!((names.metrics_port(), names.metrics_port()), (9569, 9570));
     }
 }

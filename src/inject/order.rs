@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1 as api;
 
 use crate::{
     client::shell::{Nul, quote},
+    inject::Volumes,
     notation::ExitOrder,
     pod::{Container, Pod},
-    volume::Resolved,
 };
 
 /// How long a client may take until its mount answers before it is started again, in seconds.
@@ -17,17 +17,14 @@ const START_LIMIT: u32 = 120;
 
 /// Where native clients go among the init containers: at the front, or behind the native sidecars named in `after`,
 /// but always before whoever mounts one of their volumes.
-pub(crate) fn first(pod: &Pod<'_>, resolved: &[Resolved], after: &[String]) -> usize {
+pub(crate) fn first(pod: &Pod<'_>, volumes: &Volumes<'_>, after: &[String]) -> usize {
     let containers = pod.spec.init_containers.as_deref().unwrap_or_default();
     let needed = |container: &Container<'_>| {
         container.restart_policy.as_deref() == Some("Always")
             && after.iter().any(|name| *name == *container.name)
     };
     let consumes = |container: &Container<'_>| {
-        let mut mounts = container.volume_mounts.iter().flatten();
-        mounts.any(|mount| {
-            resolved.iter().flat_map(|one| one.pod_volumes.iter()).any(|volume| volume.name == *mount.name)
-        })
+        container.volume_mounts.iter().flatten().any(|mount| volumes.get(&mount.name).is_some())
     };
     let behind = containers.iter().rposition(needed).map_or(0, |index| index + 1);
     behind.min(containers.iter().position(consumes).unwrap_or(behind))

@@ -4,7 +4,7 @@
 //! view of a pod reads is kept, and what was injected in full; lists keep all their elements, so that paths of a patch
 //! mean the same in the outline as in the pod. What is kept is charged while it is read.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, collections::BTreeSet, fmt};
 
 use serde::{
     Deserializer,
@@ -75,7 +75,8 @@ const CONTAINERS: Keep = Keep::Each(&Keep::Named(&[
 /// The outline of the pod in `text`, with everything of what `status` says was injected.
 pub(super) fn outline(text: &str, status: Option<&Status>) -> Result<Value, serde_json::Error> {
     let left = Cell::new(MOST);
-    let part = Part { keep: POD, status, left: &left };
+    let ours = status.iter().flat_map(|status| status.containers()).collect();
+    let part = Part { keep: POD, ours: &ours, left: &left };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let outline = part.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -86,7 +87,8 @@ pub(super) fn outline(text: &str, status: Option<&Status>) -> Result<Value, serd
 #[derive(Clone, Copy)]
 struct Part<'a> {
     keep: Keep,
-    status: Option<&'a Status>,
+    /// Names of the containers that were injected.
+    ours: &'a BTreeSet<&'a str>,
     left: &'a Cell<usize>,
 }
 
@@ -99,8 +101,7 @@ impl Part<'_> {
     }
 
     fn is_ours(&self, name: Option<&Value>) -> bool {
-        let Some((status, name)) = self.status.zip(name.and_then(Value::as_str)) else { return false };
-        status.containers().any(|ours| ours == name)
+        name.and_then(Value::as_str).is_some_and(|name| self.ours.contains(name))
     }
 
     /// What is kept of a field of this value, whose fields so far are `before`.

@@ -11,15 +11,15 @@ use serde_json::json;
 
 use crate::{
     inject::{
-        Subject,
+        Subject, Volumes,
         classic::Sidecar,
         operation::Patch,
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
         status::{Before, DEFAULT_CONTAINER, DONE, Mode, MountBefore, STATUS, Status, StatusVolume, pod_of},
     },
-    pod::{Container, Pod, VolumeMount},
-    volume::resolve::PodVolume,
+    pod::{Container, Pod},
+    volume::resolve::by_name,
 };
 
 /// About as many bytes of text as one client takes.
@@ -36,6 +36,7 @@ pub(crate) fn operations(
     let mut writer = Writer {
         plan,
         pod,
+        shared: by_name(plan.clients.iter().map(|client| &client.resolved)),
         operations: Patch::with_capacity(CLIENT_TEXT * (plan.clients.len() + 1)),
         status: Status {
             profile: plan.profile.name.to_owned(),
@@ -68,6 +69,8 @@ pub(crate) fn operations(
 struct Writer<'a> {
     plan: &'a Plan,
     pod: &'a Pod<'a>,
+    /// The JuiceFS volumes, each with the place of its client.
+    shared: Volumes<'a>,
     operations: Patch,
     status: Status,
     /// How many volumes the pod has so far.
@@ -143,8 +146,9 @@ impl Writer<'_> {
 
     fn mounts_of(&mut self, list: &str, index: usize, container: &Container<'_>) {
         for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let Some(&(client, volume)) = self.shared.get(&mount.name) else { continue };
             let (plan, index, number) = (self.plan, index.to_string(), number.to_string());
-            let Some((client, volume)) = used_by(plan, mount) else { continue };
+            let client = &plan.clients[client];
             let path = ["spec", list, &index, "volumeMounts", &number];
             let mut before = MountBefore {
                 container: container.name.to_string(),
@@ -287,14 +291,6 @@ fn platform_source(client: &Client) -> api::CSIVolumeSource {
         volume_attributes: Some([("mountpoint".to_owned(), mount_point)].into()),
         ..api::CSIVolumeSource::default()
     }
-}
-
-/// The client and the pod's volume behind a mount of the application.
-fn used_by<'a>(plan: &'a Plan, mount: &VolumeMount<'_>) -> Option<(&'a Client, &'a PodVolume)> {
-    plan.clients.iter().find_map(|client| {
-        let volume = client.resolved.pod_volumes.iter().find(|volume| volume.name == *mount.name)?;
-        Some((client, volume))
-    })
 }
 
 fn at<'a>(path: &[&'a str; 5], field: &'a str) -> [&'a str; 6] {

@@ -17,13 +17,12 @@ use crate::{
     pod::Pod,
     volume::{
         Edition, Resolved, Settings, UserSecret,
+        resolve::by_name,
         secret::{class_secret_name, injected_secret_name},
         settings::{Inputs, settle},
     },
 };
 
-/// The first metrics port; further volumes take the next free ones.
-const METRICS_PORT: u16 = 9567;
 /// Kubernetes' own default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
 /// What orders the exit of a client that is not a native sidecar when nobody says otherwise.
@@ -94,8 +93,9 @@ impl Plan {
         let (resolved, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
         let profile = Profile::of(pod, subject.family, subject.identity.is_some());
         let native = node::is_native(engine);
-        check::identifiers(subject, &resolved)?;
-        check::pod(subject, &profile, native, &resolved)?;
+        let volumes = by_name(&resolved);
+        check::identifiers(subject, &resolved, &volumes)?;
+        check::pod(subject, &profile, native, &resolved, &volumes)?;
         let mut plan = Self {
             profile,
             native,
@@ -103,7 +103,7 @@ impl Plan {
                 && engine.config.claim_reference == ClaimReference::Drop,
             clients: Vec::with_capacity(resolved.len()),
             metrics_port_name: names.metrics_port_name(),
-            first: if native { order::first(pod, &resolved, &engine.config.after) } else { 0 },
+            first: if native { order::first(pod, &volumes, &engine.config.after) } else { 0 },
             grace: None,
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
             warnings: Vec::new(),
@@ -280,7 +280,7 @@ impl Planner<'_, '_> {
             return None;
         }
         match client::user_metrics(&settings.options) {
-            UserMetrics::Unset if !settings.host_network => return Some(self.names.port(METRICS_PORT)),
+            UserMetrics::Unset if !settings.host_network => return Some(self.names.metrics_port()),
             UserMetrics::Unset if self.subject.pod.spec.host_network => self.plan.warnings.push(
                 "spec.hostNetwork: the JuiceFS client serves its metrics on any free port of the node and declares \
                  none, so that two such pods can share a node; mount option metrics= chooses one"

@@ -3,13 +3,15 @@
 //! The pod is restored from its status and planned again; only then is what should be there compared with what is.
 //! Images and resources are not compared: registries are mirrored and limits are tuned by others with good reason.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::inject::{
     names::METRICS_PORT_NAMES,
     operation::Patch,
     status::{DEFAULT_CONTAINER, DONE, STATUS, Status},
-    undo::{CONTAINER_LISTS, list, position},
+    undo::{CONTAINER_LISTS, list, positions},
 };
 
 /// Fields of our containers that must hold at least what was planned.
@@ -66,12 +68,14 @@ fn says_as_much(present: &Value, wanted: &Status) -> bool {
 
 fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     let ours = status.volumes.iter().flat_map(|volume| [&volume.volume, &volume.reference]);
+    let (desired, actual) = (list(desired, "volumes"), list(actual, "volumes"));
+    let (planned, present) = (positions(desired, "name"), positions(actual, "name"));
     for name in ours.chain(&status.added_volumes) {
-        let Some(wanted) = position(list(desired, "volumes"), name) else { continue };
-        let wanted = &list(desired, "volumes")[wanted];
-        match position(list(actual, "volumes"), name) {
+        let Some(&wanted) = planned.get(name.as_str()) else { continue };
+        let wanted = &desired[wanted];
+        match present.get(name.as_str()) {
             None => operations.add(&["spec", "volumes", "-"], wanted),
-            Some(index) if !holds(&list(actual, "volumes")[index], wanted) => {
+            Some(&index) if !holds(&actual[index], wanted) => {
                 operations.replace(&["spec", "volumes", &index.to_string()], wanted);
             }
             Some(_) => {}
@@ -80,12 +84,12 @@ fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &m
 }
 
 fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
+    let ours: BTreeSet<&str> = status.containers().collect();
     for name in CONTAINER_LISTS {
+        let positions = positions(list(desired, name), "name");
         for (index, container) in list(actual, name).iter().enumerate() {
-            let ours = status.containers().any(|ours| container["name"] == ours);
-            let planned =
-                container["name"].as_str().and_then(|name_of| position(list(desired, name), name_of));
-            let Some(planned) = planned.filter(|_| !ours) else { continue };
+            let theirs = container["name"].as_str().filter(|name| !ours.contains(name));
+            let Some(&planned) = theirs.and_then(|name| positions.get(name)) else { continue };
             let planned = list(desired, name)[planned]["volumeMounts"].as_array();
             let mounts = container["volumeMounts"].as_array().into_iter().flatten();
             for (number, (mount, wanted)) in mounts.zip(planned.into_iter().flatten()).enumerate() {
@@ -105,8 +109,9 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
 fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
     let (wanted_list, other_list) =
         if status.native { ("initContainers", "containers") } else { ("containers", "initContainers") };
+    let ours: BTreeSet<&str> = status.containers().collect();
     for (index, container) in list(actual, other_list).iter().enumerate().rev() {
-        if status.containers().any(|ours| container["name"] == ours) {
+        if container["name"].as_str().is_some_and(|name| ours.contains(name)) {
             operations.remove(&["spec", other_list, &index.to_string()]);
         }
     }
@@ -118,9 +123,10 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
         .map(|container| container["name"].as_str().unwrap_or_default())
         .collect();
     let planned = list(desired, wanted_list);
-    let first = status.containers().next().and_then(|name| position(planned, name)).unwrap_or(0);
+    let (wanted_at, present_at) = (positions(planned, "name"), positions(list(actual, wanted_list), "name"));
+    let first = status.containers().next().and_then(|name| wanted_at.get(name)).copied().unwrap_or(0);
     for (index, name) in (first..).zip(status.containers()) {
-        let Some(wanted) = position(planned, name) else { continue };
+        let Some(&wanted) = wanted_at.get(name) else { continue };
         let wanted = &planned[wanted];
         let to = index.to_string();
         match order.iter().position(|present| *present == name) {
@@ -135,7 +141,7 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
                     order.remove(from);
                     order.insert(index, name);
                 }
-                if let Some(present) = position(list(actual, wanted_list), name) {
+                if let Some(&present) = present_at.get(name) {
                     let present = &list(actual, wanted_list)[present];
                     mend_container(present, wanted, &["spec", wanted_list, &to], operations);
                 }

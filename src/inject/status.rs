@@ -37,6 +37,9 @@ pub(crate) struct Status {
     /// Revision of the ConfigMap, empty without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) config: String,
+    /// Containers that serve the whole pod and not one volume, in their order, before those of the volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) containers: Vec<String>,
     /// One entry per client.
     pub(crate) volumes: Vec<StatusVolume>,
     /// Names of the volumes that were added.
@@ -118,7 +121,8 @@ pub(crate) enum Before<T> {
     Was(T),
 }
 
-/// A mount of the application before it was changed; found again by container and path.
+/// A mount of the application before it was changed; found again by container and path, of which Kubernetes lets
+/// neither be there twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MountBefore {
@@ -172,9 +176,10 @@ impl Status {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The names of the containers that were added.
+    /// The names of the containers that were added, in their order.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
-        self.volumes.iter().map(|volume| volume.container.as_str())
+        let of_volumes = self.volumes.iter().map(|volume| &volume.container);
+        self.containers.iter().chain(of_volumes).map(String::as_str)
     }
 }
 

@@ -223,6 +223,54 @@ fn an_identity_or_a_volume_name_that_is_none_is_refused() {
 }
 
 #[test]
+fn what_a_patch_would_have_to_find_again_has_to_be_there() {
+    let nameless = |pointer: &str, field: &str| {
+        let mut pod = pod("logs");
+        pod.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(field);
+        pod
+    };
+    let mut volume = nameless("/spec/volumes/0", "name");
+    volume["spec"]["containers"][0]["volumeMounts"][0].as_object_mut().unwrap().remove("name");
+    for (pod, place) in [
+        (volume, "spec.volumes[0].name"),
+        (nameless("/spec/containers/0", "name"), "spec.containers[0].name"),
+        (
+            nameless("/spec/containers/0/volumeMounts/0", "mountPath"),
+            "spec.containers[0].volumeMounts[0].mountPath",
+        ),
+    ] {
+        let decision = Case::default().decide(&pod);
+        assert_eq!(decision.code, Code::Unreadable, "{}", decision.message);
+        assert!(decision.message.starts_with(place), "{}", decision.message);
+    }
+}
+
+#[test]
+fn a_pod_gets_no_more_containers_than_are_read_again() {
+    let mut pod = pod("logs");
+    let container = |number| json!({"name": format!("c-{number}")});
+    pod["spec"]["initContainers"] = (0..crate::pod::MOST_CONTAINERS).map(container).collect();
+    let decision = Case::default().decide(&pod);
+    assert_eq!(decision.code, Code::PodUnsupported, "{}", decision.message);
+    pod["spec"]["initContainers"].as_array_mut().unwrap().pop();
+    let injected = Case::default().inject(&pod);
+    assert_eq!(Case::default().decide(&injected).code, Code::AlreadyInjected);
+}
+
+#[test]
+fn a_container_that_serves_the_whole_pod_is_ours_too() {
+    let mut injected = Case::default().inject(&pod("logs"));
+    let containers = injected["spec"]["initContainers"].as_array_mut().unwrap();
+    containers.insert(0, json!({"name": "jfs-agent", "image": "agent"}));
+    let status = injected["metadata"]["annotations"][STATUS].as_str().unwrap();
+    let mut status: Value = serde_json::from_str(status).unwrap();
+    status["containers"] = json!(["jfs-agent"]);
+    injected["metadata"]["annotations"][STATUS] = status.to_string().into();
+    uninject(&injected).unwrap().unwrap().apply(&mut injected).unwrap();
+    assert_eq!(injected, pod("logs"));
+}
+
+#[test]
 fn on_the_network_of_the_node_no_port_is_declared() {
     let mut on_host = pod("logs");
     on_host["spec"]["hostNetwork"] = true.into();

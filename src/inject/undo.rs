@@ -1,5 +1,7 @@
 //! Taking away what was put in, by name: other webhooks and people may have changed the pod since.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use crate::inject::{
@@ -13,9 +15,7 @@ pub(crate) const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
 /// The operations that restore a pod from its status.
 pub(crate) fn undo(pod: &Value, status: &Status) -> Patch {
     let mut operations = Patch::default();
-    for before in &status.undo.mounts {
-        restore_mount(pod, before, &mut operations);
-    }
+    restore_mounts(pod, status, &mut operations);
     remove_containers(pod, status, &mut operations);
     restore_volumes(pod, status, &mut operations);
     restore_grace(pod, status, &mut operations);
@@ -28,19 +28,50 @@ pub(crate) fn list<'a>(pod: &'a Value, name: &str) -> &'a [Value] {
     pod["spec"][name].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The index of the element with a name.
-pub(crate) fn position(list: &[Value], name: &str) -> Option<usize> {
-    list.iter().position(|element| element["name"] == name)
+/// The index of the first element with each name. A status may name as many as an annotation holds, so nothing here
+/// looks through a list for each of them.
+pub(crate) fn positions<'a>(list: &'a [Value], key: &str) -> BTreeMap<&'a str, usize> {
+    let named = list.iter().enumerate().rev();
+    named.filter_map(|(index, element)| Some((element[key].as_str()?, index))).collect()
 }
 
-fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Patch) {
-    let found = CONTAINER_LISTS.iter().find_map(|name| {
-        let container = position(list(pod, name), &before.container)?;
-        let mounts = pod["spec"][*name][container]["volumeMounts"].as_array()?;
-        let mount = mounts.iter().position(|mount| mount["mountPath"] == before.path.as_str())?;
-        Some((*name, container.to_string(), mount.to_string()))
-    });
-    let Some((name, container, mount)) = found else { return };
+/// Where each mount of a pod is, by container and path.
+type Mounts<'a> = BTreeMap<(&'a str, &'a str), (&'static str, usize, usize)>;
+
+fn mounts(pod: &Value) -> Mounts<'_> {
+    let mut found = Mounts::new();
+    for name in CONTAINER_LISTS {
+        for (index, container) in list(pod, name).iter().enumerate() {
+            let Some(of) = container["name"].as_str() else { continue };
+            for (number, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+                if let Some(path) = mount["mountPath"].as_str() {
+                    found.entry((of, path)).or_insert((name, index, number));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn restore_mounts(pod: &Value, status: &Status, operations: &mut Patch) {
+    if status.undo.mounts.is_empty() {
+        return;
+    }
+    let mounts = mounts(pod);
+    for before in &status.undo.mounts {
+        if let Some(place) = mounts.get(&(before.container.as_str(), before.path.as_str())) {
+            restore_mount(pod, before, *place, operations);
+        }
+    }
+}
+
+fn restore_mount(
+    pod: &Value,
+    before: &MountBefore,
+    (name, container, mount): (&str, usize, usize),
+    operations: &mut Patch,
+) {
+    let (container, mount) = (container.to_string(), mount.to_string());
     let at = |field| ["spec", name, &container, "volumeMounts", &mount, field];
     if let Some(volume) = &before.volume {
         operations.add(&at("name"), volume);
@@ -58,9 +89,10 @@ fn restore_mount(pod: &Value, before: &MountBefore, operations: &mut Patch) {
 }
 
 fn remove_containers(pod: &Value, status: &Status, operations: &mut Patch) {
+    let ours: BTreeSet<&str> = status.containers().collect();
     for name in CONTAINER_LISTS {
         let containers = list(pod, name);
-        let ours = |container: &Value| status.containers().any(|ours| container["name"] == ours);
+        let ours = |container: &Value| container["name"].as_str().is_some_and(|name| ours.contains(name));
         let removed = containers.iter().filter(|container| ours(container)).count();
         if name == "initContainers" && was_absent(status, name) && removed == containers.len() {
             remove_if_there(pod, &["spec", name], operations);
@@ -74,12 +106,13 @@ fn remove_containers(pod: &Value, status: &Status, operations: &mut Patch) {
 
 fn restore_volumes(pod: &Value, status: &Status, operations: &mut Patch) {
     let volumes = list(pod, "volumes");
-    let mut gone: Vec<usize> =
-        status.added_volumes.iter().filter_map(|name| position(volumes, name)).collect();
+    let positions = positions(volumes, "name");
+    let position = |name: &String| positions.get(name.as_str()).copied();
+    let mut gone: BTreeSet<usize> = status.added_volumes.iter().filter_map(position).collect();
     for volume in &status.volumes {
-        let reference = position(volumes, &volume.reference).filter(|_| !volume.reference.is_empty());
+        let reference = position(&volume.reference).filter(|_| !volume.reference.is_empty());
         gone.extend(reference);
-        let Some(index) = position(volumes, &volume.volume) else { continue };
+        let Some(index) = position(&volume.volume) else { continue };
         let to = index.to_string();
         let source = ["spec", "volumes", &to, &volume.source];
         remove_if_there(pod, &["spec", "volumes", &to, &volume.shared], operations);
@@ -96,7 +129,6 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Patch) {
             None => operations.add(&source, &json!({ "claimName": volume.claim })),
         }
     }
-    gone.sort_unstable();
     for index in gone.into_iter().rev() {
         operations.remove(&["spec", "volumes", &index.to_string()]);
     }
@@ -115,20 +147,21 @@ fn restore_metadata(pod: &Value, status: &Status, operations: &mut Patch) {
     let undo = &status.undo;
     match &undo.done {
         Some(value) => operations.add(&["metadata", "labels", DONE], value),
-        None => remove_keys(pod, "labels", &[DONE], was_absent(status, "labels"), operations),
+        None => remove_keys(pod, "labels", &BTreeSet::from([DONE]), was_absent(status, "labels"), operations),
     }
-    let mut added: Vec<&str> = undo.annotations.iter().map(String::as_str).collect();
-    added.push(STATUS);
+    let mut added: BTreeSet<&str> = undo.annotations.iter().map(String::as_str).collect();
+    added.insert(STATUS);
+    let done = BTreeSet::from([DONE]);
     remove_keys(pod, "annotations", &added, was_absent(status, "annotations"), operations);
     for (key, value) in &undo.replaced_annotations {
         operations.add(&["metadata", "annotations", key], value);
     }
-    let emptied = |name: &str, keys: &[&str]| {
-        pod["metadata"][name].as_object().is_none_or(|map| map.keys().all(|key| keys.contains(&key.as_str())))
+    let emptied = |name: &str, keys: &BTreeSet<&str>| {
+        pod["metadata"][name].as_object().is_none_or(|map| map.keys().all(|key| keys.contains(key.as_str())))
     };
     let only_ours = pod["metadata"].as_object().is_some_and(|metadata| {
         metadata.keys().all(|key| key == "labels" || key == "annotations")
-            && emptied("labels", &[DONE])
+            && emptied("labels", &done)
             && emptied("annotations", &added)
     });
     if was_absent(status, "metadata") && only_ours {
@@ -137,9 +170,9 @@ fn restore_metadata(pod: &Value, status: &Status, operations: &mut Patch) {
 }
 
 /// Removes keys of a metadata map, and the map itself if it was made for them.
-fn remove_keys(pod: &Value, map: &str, keys: &[&str], whole: bool, operations: &mut Patch) {
+fn remove_keys(pod: &Value, map: &str, keys: &BTreeSet<&str>, whole: bool, operations: &mut Patch) {
     let Some(present) = pod["metadata"][map].as_object() else { return };
-    if whole && present.keys().all(|key| keys.contains(&key.as_str())) {
+    if whole && present.keys().all(|key| keys.contains(key.as_str())) {
         operations.remove(&["metadata", map]);
         return;
     }

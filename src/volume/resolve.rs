@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Catalog, UserSecret,
     attributes::SUB_PATH,
+    by_name::ByName,
     class,
     objects::{Claim, PersistentVolume, SecretReference, StorageClass},
     pattern::{ClaimFacts, SelectedNode},
@@ -181,14 +182,27 @@ pub fn resolve(
     resolver.resolve(pod)
 }
 
-/// Whether a container mounts any of the volumes.
-fn is_mounted(pod: &Pod<'_>, volumes: &PodVolumes) -> bool {
-    volumes.iter().any(|volume| {
-        pod.spec.all_containers().any(|container| {
-            container.volume_mounts.iter().flatten().any(|mount| *mount.name == *volume.name)
-                || container.volume_devices.iter().flatten().any(|device| *device.name == *volume.name)
-        })
-    })
+/// The pod's volumes by name, each with the place of its claim in `resolved`.
+pub(crate) fn by_name<'a>(
+    resolved: impl IntoIterator<Item = &'a Resolved>,
+) -> ByName<'a, (usize, &'a PodVolume)> {
+    let numbered = resolved.into_iter().enumerate();
+    let volumes =
+        numbered.flat_map(|(number, one)| one.pod_volumes.iter().map(move |volume| (number, volume)));
+    volumes.map(|(number, volume)| (volume.name.as_str(), (number, volume))).collect()
+}
+
+/// Which of the claims a container mounts.
+fn mounted(pod: &Pod<'_>, resolved: &[Resolved]) -> Vec<bool> {
+    let (volumes, mut mounted) = (by_name(resolved), vec![false; resolved.len()]);
+    for container in pod.spec.all_containers() {
+        let mounts = container.volume_mounts.iter().flatten().map(|mount| &mount.name);
+        let devices = container.volume_devices.iter().flatten().map(|device| &device.name);
+        for (number, _) in mounts.chain(devices).filter_map(|name| volumes.get(name)) {
+            mounted[*number] = true;
+        }
+    }
+    mounted
 }
 
 struct Resolver<'a> {
@@ -215,16 +229,20 @@ impl Resolver<'_> {
             self.volume(index, volume)?;
         }
         self.missing(pod)?;
-        // A volume that no container mounts needs no client.
-        let (mounted, unused): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.volumes).into_iter().partition(|one| is_mounted(pod, &one.pod_volumes));
-        for resolved in unused {
-            self.warn(format!(
-                "{} is not mounted by any container, so it gets no client",
-                resolved.describe()
-            ));
+        if self.volumes.is_empty() {
+            return Ok(());
         }
-        self.secrets(mounted)
+        let mut needed = Vec::with_capacity(self.volumes.len());
+        let mounted = mounted(pod, &self.volumes);
+        for (resolved, mounted) in std::mem::take(&mut self.volumes).into_iter().zip(mounted) {
+            if mounted {
+                needed.push(resolved);
+            } else {
+                let what = resolved.describe();
+                self.warn(format!("{what} is not mounted by any container, so it gets no client"));
+            }
+        }
+        self.secrets(needed)
     }
 
     fn warn(&mut self, what: String) {
