@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod caches;
+mod certificate;
 pub mod client;
 mod configuration;
 mod follow;
@@ -13,4 +14,5 @@ mod secrets;
 mod slim;
 
 pub use caches::{Caches, NoCaches, Settings};
+pub use certificate::serving_certificate;
 pub use live::Live;

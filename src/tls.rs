@@ -14,7 +14,9 @@ use rustls::{
     DEFAULT_VERSIONS, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{
+        NoServerSessionStorage, ResolvesServerCertUsingSni, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
 };
 
 use inspect::{Validity, seconds, validity};
@@ -84,6 +86,15 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+/// What the server speaks before it has an identity: every handshake fails.
+pub fn no_identity() -> Result<ServerConfig, Unusable> {
+    Ok(ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(DEFAULT_VERSIONS)
+        .map_err(Unusable::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new())))
 }
 
 fn client_verifier(

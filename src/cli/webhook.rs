@@ -13,8 +13,8 @@ use clap::Args;
 
 use super::process::{ProcessArguments, lenient_bool};
 use crate::{
-    admission::limits::Limits, cluster::client::ClientArguments, notation::duration,
-    offline::configuration::CONFIG_MAP, telemetry::LogArguments,
+    admission::limits::Limits, cluster::client::ClientArguments, controller::certificates::SERVING,
+    notation::duration, offline::configuration::CONFIG_MAP, telemetry::LogArguments,
 };
 
 const EXAMPLES: &str = "\
@@ -72,6 +72,11 @@ pub struct WebhookArguments {
     /// PEM file with the private key of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// Secret with the certificate to serve with, taken again when it changes: the controller's, unless there are files
+    /// or --ca-out
+    #[arg(long, value_name = "NAME", default_value = SERVING, conflicts_with_all = ["manifests", "tls_cert", "ca_out"])]
+    tls_secret: String,
 
     /// DNS name or IP address of the self-made certificate; may be repeated
     #[arg(long, value_name = "NAME", conflicts_with = "tls_cert", default_values = [

@@ -4,6 +4,10 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Deserialize, Deserializer, de};
 
+/// Bytes of the longest text that is read: of annotations an object has so much in all, and nothing else of ours is as
+/// long.
+const LONGEST: usize = 256 << 10;
+
 /// Text borrowed from the request where it has no escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -39,19 +43,37 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
                 formatter.write_str("a string")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(not_too_long(text)?)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text)))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(not_too_long(text)?.to_owned())))
             }
         }
 
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// Checked before anything is copied.
+fn not_too_long<E: de::Error>(text: &str) -> Result<&str, E> {
+    if text.len() > LONGEST {
+        return Err(E::custom(format_args!("is longer than {} KiB", LONGEST >> 10)));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_longer_than_any_are_refused() {
+        let read = |text: String| serde_json::from_str::<Text<'_>>(&text).map(|text| text.len()).ok();
+        for letter in ["a", "\\n"] {
+            assert_eq!(read(format!("\"{}\"", letter.repeat(LONGEST))), Some(LONGEST));
+            assert_eq!(read(format!("\"{}\"", letter.repeat(LONGEST + 1))), None);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! juicefs-sidecar as a cluster has it: installed, registered by its Service, with the recorded storage objects.
 
 use std::{
-    fmt::Debug,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -9,25 +8,11 @@ use std::{
     process::Command,
 };
 
-use juicefs_sidecar::{
-    controller::{
-        MANAGER,
-        registration::{self, FailurePolicy, Features, Settings, policy, selector},
-    },
-    tls::pem::Bundle,
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    core::v1::{PersistentVolumeClaim, Service as ServiceObject},
 };
-use k8s_openapi::{
-    ClusterResourceScope, Resource,
-    api::{
-        core::v1::{PersistentVolumeClaim, Service as ServiceObject},
-        rbac::v1::ClusterRole,
-    },
-};
-use kube::{
-    Api, Client, Resource as _,
-    api::{ListParams, Patch, PatchParams},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -49,7 +34,7 @@ pub(crate) struct Installation {
     /// Everything that decides about injection, as manifests.
     export: PathBuf,
     metrics: SocketAddr,
-    _webhook: Program,
+    _programs: [Program; 2],
 }
 
 /// The one that tests share; none without a control plane.
@@ -96,35 +81,30 @@ impl Installation {
         let output = plane.kubectl().args(["get", kinds, "--all-namespaces", "-o", "json"]).output().unwrap();
         fs::write(&export, output.stdout).unwrap();
 
-        let ca = plane.state().join("webhook-ca.crt");
+        let controller = controller(plane).await;
         let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-webhook").await;
         let webhook = Program::start(|command| {
-            let name = format!("--tls-name={SERVICE}.{NAMESPACE}.svc");
-            command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", &name]);
+            command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
             command.args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(kubeconfig);
-            command.arg("--ca-out").arg(&ca);
         });
         let [address, metrics] = webhook.listening();
-        webhook.wait_for("every kind has been listed");
         let services: Api<ServiceObject> = Api::namespaced(client.clone(), NAMESPACE);
         let service = services.get(SERVICE).await.unwrap();
         service::listen(&service.spec.unwrap().cluster_ip.unwrap(), vec![address]);
-        register(plane, &fs::read(ca).unwrap()).await;
+        eventually("the webhook to be ready", async || (get(metrics, "/readyz") == "ok\n").then_some(()))
+            .await;
         // An API server takes a moment to hear of it.
         eventually("the webhook to be asked", async || {
             let answer = create(&client, pod("probe", "logs"), true).await.unwrap();
             injected(&answer).then_some(())
         })
         .await;
-        Self { plane, export, _webhook: webhook, metrics }
+        Self { plane, export, metrics, _programs: [controller, webhook] }
     }
 
     /// How many reviews of pods it has answered with a code.
     pub(crate) fn reviews(&self, code: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.metrics).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-        let mut metrics = String::new();
-        stream.read_to_string(&mut metrics).unwrap();
+        let metrics = get(self.metrics, "/metrics");
         let code = format!("reviews_total{{endpoint=\"inject\",code=\"{code}\"}} ");
         let count = metrics.lines().find_map(|line| line.split_once(&code));
         count.map_or(0, |(_, count)| count.parse().unwrap())
@@ -175,46 +155,25 @@ async fn bound(client: &Client) {
     .await;
 }
 
-/// What the controller asks the API server for, by default.
-pub(crate) fn settings() -> Settings {
-    Settings {
-        namespace: NAMESPACE.to_owned(),
-        service: SERVICE.to_owned(),
-        port: 443,
-        driver: "csi.juicefs.com".to_owned(),
-        failure_policy: FailurePolicy::Fail,
-        timeout: 10,
-        namespaces: selector::parse("juicefs.com/enable-injection=true").unwrap(),
-        serverless_namespaces: selector::parse("juicefs.com/enable-serverless-injection=true").unwrap(),
-        policy: policy::Action::Warn,
-        inject_ca_from: None,
-    }
-}
-
-/// Registers the webhook with the rights that the controller has, and no others.
-pub(crate) async fn register(plane: &ControlPlane, ca: &[u8]) {
+/// The controller as it is shipped, once it has registered the webhook.
+pub(crate) async fn controller(plane: &ControlPlane) -> Program {
     let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
-    let client = control_plane::client(&kubeconfig).await;
-    let roles: Api<ClusterRole> = Api::all(client.clone());
-    let owner = roles.get("juicefs-sidecar-controller").await.unwrap().owner_ref(&()).unwrap();
-    let features = Features { match_conditions: true, policies: true };
-    let desired =
-        registration::desired(&settings(), features, Some(&Bundle::parse(ca).unwrap()), Some(&owner));
-    apply(&client, &desired.mutating).await;
-    apply(&client, &desired.validating).await;
-    let (policy, binding) = desired.policy.unwrap();
-    apply(&client, &policy).await;
-    apply(&client, &binding).await;
+    let controller = Program::start(|command| {
+        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);
+        command.env("POD_NAMESPACE", NAMESPACE);
+    });
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(plane.client().await);
+    eventually("the registration", async || configurations.get_opt("juicefs-sidecar").await.unwrap()).await;
+    controller
 }
 
-async fn apply<K>(client: &Client, object: &K)
-where
-    K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
-    K: kube::Resource<DynamicType = ()>,
-{
-    let api: Api<K> = Api::all(client.clone());
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(registration::NAME, &parameters, &Patch::Apply(object)).await.unwrap();
+/// The body of an answer over plain HTTP.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
 }
 
 /// A pod with a claim of the recorded cluster.

@@ -1,4 +1,4 @@
-//! `webhook-config/` and `certs/`: valid by schema, taken by the API server, and of this version.
+//! `webhook-config/`: valid by schema, taken by the API server, and of this version.
 
 use std::{
     fs,
@@ -17,8 +17,7 @@ use super::control_plane::{self, ControlPlane, eventually};
 /// Where they install.
 pub(crate) const NAMESPACE: &str = "juicefs-sidecar";
 /// Kustomizations: ours as it stands, and with each component.
-const VARIANTS: [&[&str]; 3] =
-    [&[], &["webhook-config/components/serve"], &["webhook-config/components/beside-csi-driver"]];
+const VARIANTS: [&[&str]; 2] = [&[], &["webhook-config/components/beside-csi-driver"]];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -124,10 +123,7 @@ async fn every_variant_is_valid_by_schema_and_taken_by_the_api_server() {
 fn components_change_what_they_say() {
     let Some(plane) = control_plane::shared() else { return };
     let base = built(plane, VARIANTS[0]);
-    let serve = built(plane, VARIANTS[1]);
-    let beside = built(plane, VARIANTS[2]);
+    let beside = built(plane, VARIANTS[1]);
     assert_eq!(base.matches("kind: Deployment").count(), 2);
-    assert_eq!(serve.matches("kind: Deployment").count(), 1);
-    assert!(serve.contains("- serve\n") && !serve.contains("name: juicefs-sidecar-webhook\n  namespace: juicefs-sidecar\n---\napiVersion: v1\nkind: ServiceAccount"));
     assert!(base.contains("kind: CSIDriver") && !beside.contains("kind: CSIDriver"));
 }

@@ -31,8 +31,8 @@ const WEBHOOK: [Right; 15] = [
 ];
 
 const CONTROLLER: [Right; 15] = [
-    ("patch", "", "secrets", OURS, "juicefs-sidecar-ca", true),
-    ("patch", "", "secrets", OURS, "juicefs-sidecar-tls", true),
+    ("update", "", "secrets", OURS, "juicefs-sidecar-ca", true),
+    ("update", "", "secrets", OURS, "juicefs-sidecar-tls", true),
     ("get", "", "secrets", OURS, "anything-else", false),
     ("get", "", "secrets", "kube-system", "juicefs-sidecar-ca", false),
     ("create", "", "secrets", "kube-system", "", false),

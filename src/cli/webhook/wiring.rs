@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use super::{
     WebhookArguments,
-    cluster::watch,
+    cluster::{namespace, watch},
     manifests::Files,
     serving::{Certificate, Serving},
 };
@@ -25,20 +25,23 @@ use crate::{
         state::{App, State},
     },
     cli::signals::Signals,
+    cluster::serving_certificate,
     telemetry::Metrics,
     tls::{files, inspect::Validity, issue::issue},
     volume::Catalog,
 };
 
+/// What is waited for, as `/readyz` has it.
+const CERTIFICATE: &str = "the serving certificate";
+
 pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
     let (state, manifests) = state(arguments)?;
     let (certificate, ca_pem) = certificate(arguments)?;
-    let serving = Serving { certificate, client_ca: arguments.client_ca.clone() };
+    let serving = Arc::new(Serving { certificate, client_ca: arguments.client_ca.clone() });
     let serving_seen = serving.fingerprint()?;
     let (tls, validity) = serving.load()?;
     let tls = Arc::new(ArcSwap::from_pointee(tls));
     let metrics = Metrics::new();
-    metrics.serving_certificate_until(validity.not_after);
     let listeners = Listeners::bind(arguments.listen, arguments.metrics_listen).context("cannot listen")?;
     // Only now: a second server on the same port must not overwrite the CA of the first.
     if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
@@ -46,23 +49,35 @@ pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
     }
     let limits = Limits { connections: arguments.max_connections, ..Limits::default() };
     let app = Arc::new(App::new(state, metrics, limits));
+    app.awaits(CERTIFICATE);
+    dated(&app, validity);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let served = runtime.block_on(async {
         let signals = Signals::new().context("cannot wait for signals")?;
         let every = arguments.poll_interval;
         let mut followers = JoinSet::new();
-        followers.spawn(follow(serving, serving_seen, every, take_tls(Arc::clone(&app), Arc::clone(&tls))));
+        let take_tls = || take_tls(Arc::clone(&app), Arc::clone(&tls));
+        followers.spawn(follow(Arc::clone(&serving), serving_seen, every, take_tls()));
         let mut caches = None;
-        match manifests {
-            Some((files, seen)) => {
-                followers.spawn(follow(files, seen, every, take_state(Arc::clone(&app))));
+        if let Some((files, seen)) = manifests {
+            followers.spawn(follow(files, seen, every, take_state(Arc::clone(&app))));
+        } else {
+            let client = arguments.client.client("webhook", app.metrics.api_calls.clone()).await?;
+            let namespace = namespace(arguments)?;
+            if let Certificate::Secret(_) = &serving.certificate {
+                let (client, namespace) = (client.clone(), namespace.clone());
+                let (secret, mut take_tls) = (arguments.tls_secret.clone(), take_tls());
+                followers.spawn(async move {
+                    let changed = |identity| take_tls(serving.renewed(identity));
+                    serving_certificate(client, &namespace, &secret, changed).await;
+                });
             }
-            None => caches = Some(watch(arguments, &app).await?),
+            caches = Some(watch(arguments, &client, namespace, &app).await?);
         }
-        announce(&listeners, arguments)?;
+        announce(&listeners, arguments, ca_pem.is_some())?;
         let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
-        let mut serving = pin!(serve(Arc::clone(&app), listeners, tls, drain, || signals.next()));
+        let mut served = pin!(serve(Arc::clone(&app), listeners, tls, drain, || signals.next()));
         let synced = async {
             match &mut caches {
                 Some(caches) => caches.synced(&app).await,
@@ -70,7 +85,7 @@ pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
             }
         };
         tokio::select! {
-            served = &mut serving => served.context("the server ended"),
+            served = &mut served => served.context("the server ended"),
             Err(error) = synced => Err(error.into()),
         }
     });
@@ -115,14 +130,15 @@ fn take_state(app: Arc<App>) -> impl FnMut(anyhow::Result<State>) {
 fn take_tls(
     app: Arc<App>,
     tls: Arc<ArcSwap<ServerConfig>>,
-) -> impl FnMut(anyhow::Result<(ServerConfig, Validity)>) {
+) -> impl FnMut(anyhow::Result<(ServerConfig, Option<Validity>)>) {
     move |loaded| {
         app.metrics.certificate_reloaded(loaded.is_ok());
         match loaded {
             Ok((config, validity)) => {
                 tls.store(Arc::new(config));
-                app.metrics.serving_certificate_until(validity.not_after);
-                tracing::info!(not_after = validity.not_after, "the new certificate or client CA is in use");
+                dated(&app, validity);
+                let not_after = validity.map(|validity| validity.not_after);
+                tracing::info!(not_after, "the new certificate or client CA is in use");
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
@@ -132,26 +148,37 @@ fn take_tls(
     }
 }
 
+/// Notes until when the certificate is good; with one there is no more to wait for.
+fn dated(app: &App, validity: Option<Validity>) {
+    if let Some(validity) = validity {
+        app.metrics.serving_certificate_until(validity.not_after);
+        app.has(CERTIFICATE);
+    }
+}
+
 /// The certificate to serve with; with it the CA's, if both are self-made.
 fn certificate(arguments: &WebhookArguments) -> anyhow::Result<(Certificate, Option<String>)> {
     if let (Some(certificate), Some(key)) = (arguments.tls_cert.clone(), arguments.tls_key.clone()) {
         return Ok((Certificate::Files { certificate, key }, None));
     }
+    if arguments.manifests.is_empty() && arguments.ca_out.is_none() {
+        return Ok((Certificate::Secret(ArcSwapOption::empty()), None));
+    }
     let issued = issue(&arguments.tls_name, SystemTime::now()).context("--tls-name")?;
     Ok((Certificate::Made(issued.identity), Some(issued.ca_pem)))
 }
 
-fn announce(listeners: &Listeners, arguments: &WebhookArguments) -> anyhow::Result<()> {
+fn announce(listeners: &Listeners, arguments: &WebhookArguments, self_made: bool) -> anyhow::Result<()> {
     let address = listeners.admission.local_addr().context("--listen")?;
     let metrics_address = listeners.plain.local_addr().context("--metrics-listen")?;
-    if arguments.tls_cert.is_none() && arguments.ca_out.is_none() {
+    if self_made && arguments.ca_out.is_none() {
         tracing::warn!("the certificate is self-made and --ca-out is not set: nobody can verify it");
     }
     tracing::info!(
         %address,
         %metrics_address,
         version = env!("CARGO_PKG_VERSION"),
-        self_made_certificate = arguments.tls_cert.is_none(),
+        self_made_certificate = self_made,
         "listening"
     );
     Ok(())
