@@ -1,4 +1,4 @@
-//! `webhook-config/`: valid by schema, taken by the API server, and of this version.
+//! `webhook-config/` and `certs/`: valid by schema, taken by the API server, and of this version.
 
 use std::{
     fs,
@@ -125,5 +125,9 @@ fn components_change_what_they_say() {
     let base = built(plane, VARIANTS[0]);
     let beside = built(plane, VARIANTS[1]);
     assert_eq!(base.matches("kind: Deployment").count(), 2);
+    let certificates = built(plane, &["certs"]);
+    assert!(certificates.contains("- --inject-ca-from=juicefs-sidecar/juicefs-sidecar-webhook\n"));
+    let role = |text: &str| text.contains("- secrets\n  verbs:\n  - create\n");
+    assert!(role(&base) && !role(&certificates));
     assert!(base.contains("kind: CSIDriver") && !beside.contains("kind: CSIDriver"));
 }
