@@ -36,12 +36,7 @@ use crate::{
     config::{Config, Process},
     outcome::{Code, Miss, Refusal},
     pod::Pod,
-    volume::{
-        Catalog,
-        by_name::ByName,
-        resolve::{PodVolume, resolve},
-        settings::Provenance,
-    },
+    volume::{Catalog, by_name::ByName, resolve, resolved::PodVolume, settings::Provenance},
 };
 
 /// The JuiceFS volumes of a pod by name, with the place of their claims.

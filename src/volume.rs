@@ -10,12 +10,14 @@ pub mod objects;
 mod options;
 pub mod pattern;
 pub mod resolve;
+pub mod resolved;
 mod resources;
 pub mod secret;
 pub mod settings;
 
 pub use catalog::Catalog;
 pub use objects::{Claim, Node, PersistentVolume, StorageClass};
-pub use resolve::{Resolved, resolve};
+pub use resolve::resolve;
+pub use resolved::Resolved;
 pub use secret::{Edition, SecretError, UserSecret};
 pub use settings::Settings;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    resolve::Resolved,
+    resolved::Resolved,
     settings::{Source, Sources},
 };
 use crate::{

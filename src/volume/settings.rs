@@ -8,7 +8,7 @@ use super::{
     attributes::{self, Origin},
     cache::{self, CacheDirectory},
     options,
-    resolve::Resolved,
+    resolved::Resolved,
     resources,
     secret::{Edition, UserSecret},
 };

@@ -6,7 +6,7 @@ use crate::{
     notation::Quantity,
     volume::{
         objects::SecretReference,
-        resolve::{ClaimIdentity, ClaimName, PodVolume},
+        resolved::{ClaimIdentity, ClaimName, PodVolume},
     },
 };
 
