@@ -54,7 +54,7 @@ fn a_wrong_command_line_is_refused_with_what_is_wrong() {
         (&["run", "--run-dir", "/nowhere", "--volume", "a"], "the client's command is missing"),
         (
             &["run", "--run-dir", "/nowhere", "--volume", "a", "--first", "true", "--", "true"],
-            "no JSON array",
+            "is not a JSON array",
         ),
         (&["wait-exit", "--strategy", "never", "--limit", "1"], "--strategy is one of"),
     ];
