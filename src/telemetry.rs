@@ -9,3 +9,6 @@ pub use api::ApiCalls;
 pub use controller::ControllerMetrics;
 pub use logs::{LogArguments, LogFormat};
 pub use metrics::Metrics;
+
+#[cfg(test)]
+mod tests;

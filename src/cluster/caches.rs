@@ -41,7 +41,17 @@ const PAGE: u32 = 500;
 const CACHES: &str = "the caches of the cluster's objects";
 
 /// One change to the catalogue.
-pub(super) type Change = Box<dyn FnOnce(&mut Writer) + Send>;
+pub(super) struct Change {
+    kind: &'static str,
+    apply: Box<dyn FnOnce(&mut Writer) + Send>,
+}
+
+impl Change {
+    /// A change of objects of a kind.
+    pub(super) fn of(kind: &'static str, apply: impl FnOnce(&mut Writer) + Send + 'static) -> Self {
+        Self { kind, apply: Box::new(apply) }
+    }
+}
 
 /// What is watched, and how.
 #[derive(Clone, Debug)]
@@ -121,12 +131,14 @@ async fn keep(mut arriving: mpsc::Receiver<Change>, mut secrets: Secrets, app: A
     let mut writer = Writer::default();
     let mut batch = Vec::with_capacity(WAITING);
     while arriving.recv_many(&mut batch, WAITING).await > 0 {
-        for change in batch.drain(..) {
-            change(&mut writer);
+        let mut kinds = BTreeSet::new();
+        for Change { kind, apply } in batch.drain(..) {
+            apply(&mut writer);
+            kinds.insert(kind);
         }
         secrets.follow(&mut writer);
         app.replace_catalog(writer.catalog());
-        app.metrics.cached(writer.catalog().sizes());
+        app.metrics.cached(writer.catalog().sizes(), kinds);
     }
 }
 
@@ -193,23 +205,25 @@ impl Watcher {
             slim.object.inspect_err(warn).ok()
         };
         Some(match event {
-            Event::Init => Box::new(|writer: &mut Writer| writer.begin::<K>()),
+            Event::Init => Change::of(K::KIND, Writer::begin::<K>),
             Event::InitApply(slim) => {
                 let object = readable(slim)?;
-                Box::new(move |writer| writer.stage(object))
+                Change::of(K::KIND, move |writer| writer.stage(object))
             }
             Event::InitDone => {
                 let progress = self.progress.clone();
-                Box::new(move |writer| {
+                Change::of(K::KIND, move |writer| {
                     writer.finish::<K>();
                     progress.send_if_modified(|progress| progress.synced.insert(K::KIND));
                 })
             }
             Event::Apply(slim) => {
                 let object = readable(slim)?;
-                Box::new(move |writer| writer.apply(object))
+                Change::of(K::KIND, move |writer| writer.apply(object))
             }
-            Event::Delete(slim) => Box::new(move |writer| writer.delete::<K>(slim.namespace(), slim.name())),
+            Event::Delete(slim) => {
+                Change::of(K::KIND, move |writer| writer.delete::<K>(slim.namespace(), slim.name()))
+            }
         })
     }
 

@@ -13,6 +13,9 @@ use crate::volume::{UserSecret, catalog::Writer, objects::Secret};
 /// Secrets that are followed at once, each with a connection of its own; the others are read when they are needed.
 const MOST: usize = 64;
 
+/// What they are called in metrics.
+const KIND: &str = "Secret";
+
 type Name = (Arc<str>, Arc<str>);
 
 /// Who follows which secret.
@@ -64,9 +67,9 @@ async fn one(client: Client, (namespace, name): Name, changes: mpsc::Sender<Chan
     let api: Api<ApiSecret> = Api::namespaced(client, &namespace);
     let tell = |secret: Option<ApiSecret>| {
         let (namespace, name, changes) = (Arc::clone(&namespace), Arc::clone(&name), changes.clone());
-        let change: Change = match secret.map(|secret| facts(&namespace, &name, secret)) {
-            Some(secret) => Box::new(move |writer| writer.apply(secret)),
-            None => Box::new(move |writer| writer.delete::<Secret>(&namespace, &name)),
+        let change = match secret.map(|secret| facts(&namespace, &name, secret)) {
+            Some(secret) => Change::of(KIND, move |writer| writer.apply(secret)),
+            None => Change::of(KIND, move |writer| writer.delete::<Secret>(&namespace, &name)),
         };
         async move {
             // Nobody listens when the program ends.

@@ -66,7 +66,7 @@ pub struct Metrics {
     yielded: Counter,
     certificate_expiry: Gauge<u64, AtomicU64>,
     cached: Family<ByKind, Gauge>,
-    cached_at: Gauge<u64, AtomicU64>,
+    cached_at: Family<ByKind, Gauge<u64, AtomicU64>>,
     /// Calls to the API server.
     pub api_calls: ApiCalls,
 }
@@ -95,7 +95,7 @@ impl Metrics {
             yielded: Counter::default(),
             certificate_expiry: Gauge::default(),
             cached: Family::default(),
-            cached_at: Gauge::default(),
+            cached_at: Family::default(),
             api_calls: ApiCalls::default(),
         };
         metrics.create_series();
@@ -166,7 +166,7 @@ impl Metrics {
         );
         registry.register(
             "cache_changed_timestamp_seconds",
-            "When a watch last told something new, seconds since 1970",
+            "When the watch of a kind last told something new, seconds since 1970",
             self.cached_at.clone(),
         );
         self.api_calls.register(registry);
@@ -207,13 +207,20 @@ impl Metrics {
         self.yielded.inc();
     }
 
-    /// Notes how many objects of each kind are known now.
-    pub fn cached(&self, sizes: impl IntoIterator<Item = (&'static str, usize)>) {
+    /// Notes how many objects of each kind are known now, and of which kinds something new was told.
+    pub fn cached(
+        &self,
+        sizes: impl IntoIterator<Item = (&'static str, usize)>,
+        changed: impl IntoIterator<Item = &'static str>,
+    ) {
         for (kind, size) in sizes {
             self.cached.get_or_create(&ByKind { kind }).set(i64::try_from(size).unwrap_or(i64::MAX));
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.cached_at.set(now.map_or(0, |since| since.as_secs()));
+        let now = now.map_or(0, |since| since.as_secs());
+        for kind in changed {
+            self.cached_at.get_or_create(&ByKind { kind }).set(now);
+        }
     }
 
     /// Notes when the serving certificate expires, in seconds since 1970.

@@ -121,14 +121,13 @@ impl Catalog {
         self.namespaces.get(["", name, ""])
     }
 
-    /// How many objects there are of each kind.
-    pub fn sizes(&self) -> [(&'static str, usize); 6] {
+    /// How many objects there are of each kind that a cluster is watched for.
+    pub fn sizes(&self) -> [(&'static str, usize); 5] {
         [
             ("PersistentVolumeClaim", self.claims.len()),
             ("PersistentVolume", self.volumes.by_name.len()),
             ("StorageClass", self.classes.len()),
             ("Node", self.nodes.len()),
-            ("Namespace", self.namespaces.len()),
             ("Secret", self.secrets.len()),
         ]
     }
