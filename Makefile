@@ -33,6 +33,10 @@ test: setup ## Runs all tests.
 	tests/kubernetes/build || test -z "$$CI"
 	cargo test --locked
 
+.PHONY: chaos
+chaos: kubernetes ## Pods are created while everything fails in turn, through ten rotations of the certificate; ten minutes.
+	CHAOS_ROTATIONS=$${CHAOS_ROTATIONS:-10} cargo test --locked --test cluster chaos:: -- --nocapture
+
 .PHONY: golden
 golden: setup ## Rewrites the expected files of tests/golden; read the diff before you commit it.
 	UPDATE_GOLDEN=1 cargo test --locked --test golden

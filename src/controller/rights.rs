@@ -28,8 +28,6 @@ pub struct Right<'a> {
     pub namespaced: bool,
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
-
 /// What the settings of this process require.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs<'a> {
@@ -49,13 +47,13 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
     let named = |verbs, group, resource, name| Right { name: Some(name), ..cluster(verbs, group, resource) };
     let own = |right: Right<'a>| Right { namespaced: true, ..right };
     let mut rights = vec![
-        cluster(READ, "", "pods"),
-        cluster(READ, "", "namespaces"),
+        cluster(&["list", "watch"], "", "pods"),
+        cluster(&["get", "list", "watch"], "", "namespaces"),
         cluster(&["get"], "", "persistentvolumeclaims"),
         cluster(&["get"], "", "persistentvolumes"),
         cluster(&["get"], "storage.k8s.io", "storageclasses"),
         cluster(&["create", "patch"], "events.k8s.io", "events"),
-        own(named(READ, "", "configmaps", needs.configuration)),
+        own(named(&["list", "watch"], "", "configmaps", needs.configuration)),
         own(named(&["get", "update"], "coordination.k8s.io", "leases", needs.lease)),
         own(cluster(&["create"], "coordination.k8s.io", "leases")),
     ];

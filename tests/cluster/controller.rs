@@ -15,20 +15,20 @@ use k8s_openapi::{
         },
         coordination::v1::Lease,
         core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret},
-        events::v1::Event,
         rbac::v1::ClusterRole,
         storage::v1::StorageClass,
     },
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
     control_plane::{ControlPlane, eventually},
+    events::told,
     manifests::{self, NAMESPACE},
     program::Program,
 };
@@ -59,20 +59,6 @@ fn once(kubeconfig: &Path, namespace: &str, arguments: &[&str]) -> Output {
 
 fn object<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
-}
-
-/// The text of an event with this reason about an object of this name.
-async fn told(client: &Client, namespace: &str, reason: &str, name: &str) -> String {
-    let events = Api::<Event>::namespaced(client.clone(), namespace);
-    eventually(reason, async || {
-        let list = events.list(&ListParams::default()).await.unwrap();
-        let mut about = list.into_iter().filter(|event| {
-            let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
-            event.reason.as_deref() == Some(reason) && regarding == Some(name)
-        });
-        about.next().and_then(|event| event.note)
-    })
-    .await
 }
 
 /// How many authorities a registered webhook trusts; none if it is not registered.

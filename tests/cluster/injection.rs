@@ -3,13 +3,14 @@
 use std::fs;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use juicefs_sidecar::{admission::Endpoint, inject::Family};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 use super::{
     control_plane::eventually,
-    installation::{self, Installation, examples, injected, pod},
+    installation::{self, Installation, SERVERLESS, examples, injected, pod},
     neighbour::{LABEL, Neighbour, strip_restart_policy},
     objects::{create, parse},
 };
@@ -29,10 +30,15 @@ fn essence(pod: &Value) -> Value {
 }
 
 /// What the engine makes of a review offline, as the API server would store it.
-async fn expected(installation: &Installation, mut review: Value, identity: &Value) -> Result<Value, String> {
+async fn expected(
+    installation: &Installation,
+    mut review: Value,
+    family: Family,
+    identity: &Value,
+) -> Result<Value, String> {
     // Each webhook's review has a UID of its own; the stored pod says which ours had.
     review["request"]["uid"] = identity.clone();
-    let answer = installation.offline(&review);
+    let answer = installation.offline(&review, Endpoint::Inject(family)).await;
     if answer["response"]["allowed"] == false {
         return Err(answer["response"]["status"]["message"].as_str().unwrap().to_owned());
     }
@@ -41,6 +47,11 @@ async fn expected(installation: &Installation, mut review: Value, identity: &Val
         let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
         json_patch::patch(&mut pod, &patch).unwrap();
     }
+    as_stored(installation, pod).await
+}
+
+/// A pod with all that the API server adds, in a namespace where nobody changes it.
+async fn as_stored(installation: &Installation, mut pod: Value) -> Result<Value, String> {
     pod["metadata"]["namespace"] = PLAIN.into();
     for key in ["ownerReferences", "managedFields"] {
         pod["metadata"].as_object_mut().unwrap().remove(key);
@@ -57,6 +68,17 @@ fn identity(pod: &Value) -> Value {
     } else {
         status["identity"].clone()
     }
+}
+
+/// A pod whose status says nothing of the request: manifests have none.
+fn without_identity(mut pod: Value) -> Value {
+    let status = &mut pod["metadata"]["annotations"]["sidecar.juicefs.com/status"];
+    let mut facts: Value = serde_json::from_str(status.as_str().unwrap()).unwrap();
+    for key in ["identity", "pod"] {
+        assert!(facts.as_object_mut().unwrap().shift_remove(key).is_some(), "{facts}");
+    }
+    *status = facts.to_string().into();
+    pod
 }
 
 #[tokio::test]
@@ -87,7 +109,7 @@ async fn recorded_pods_are_stored_as_the_engine_says_offline() {
         let result = create(&client, pod, dry_run).await;
         let heard = listener.take().remove(0);
         let identity = result.as_ref().map_or(json!("00000000-0000-4000-8000-000000000000"), identity);
-        let expected = expected(installation, heard, &identity).await;
+        let expected = expected(installation, heard, Family::Node, &identity).await;
         match (result, expected) {
             (Ok(pod), Ok(expected)) => {
                 assert_same(&name, &essence(&pod), &essence(&expected));
@@ -125,7 +147,8 @@ async fn the_quickstart_deployment_is_stored_as_the_engine_says_offline() {
         assert!(injected(&pod));
         let account = volume_of_account(&pod);
         let review = heard.iter().find(|review| volume_of_account(&review["request"]["object"]) == account);
-        let expected = expected(installation, review.unwrap().clone(), &identity(&pod)).await.unwrap();
+        let expected =
+            expected(installation, review.unwrap().clone(), Family::Node, &identity(&pod)).await.unwrap();
         assert_same("quickstart", &essence(&pod), &essence(&expected));
     }
 }
@@ -142,6 +165,27 @@ fn assert_same(name: &str, actual: &Value, expected: &Value) {
         let diff = similar::TextDiff::from_lines(&expected, &actual);
         panic!("{name}:\n{}", diff.unified_diff().header("offline", "stored"));
     }
+}
+
+/// Where nothing of the node is used, `inject` gives what the webhook gives.
+#[tokio::test]
+async fn pods_for_serverless_nodes_are_stored_as_every_offline_way_says() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let listener = Neighbour::register(client.clone(), "a-listener-3", "serverless", "Never", nothing).await;
+    let mut pod = pod("serverless", SERVERLESS);
+    pod["metadata"]["namespace"] = SERVERLESS.into();
+    let stored = create(&client, pod, false).await.unwrap();
+    assert!(injected(&stored));
+    let volumes = stored["spec"]["volumes"].as_array().unwrap();
+    assert!(volumes.iter().all(|volume| volume["hostPath"].is_null()), "{volumes:#?}");
+
+    let heard = listener.take().remove(0);
+    let given = installation.inject(&heard["request"]["object"]);
+    let given = as_stored(installation, given).await.unwrap();
+    assert_same("inject", &essence(&without_identity(stored.clone())), &essence(&given));
+    let expected = expected(installation, heard, Family::Serverless, &identity(&stored)).await.unwrap();
+    assert_same("review", &essence(&stored), &essence(&expected));
 }
 
 #[tokio::test]

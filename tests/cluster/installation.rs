@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use juicefs_sidecar::{admission::Endpoint, inject::Family};
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     core::v1::{PersistentVolumeClaim, Service as ServiceObject},
@@ -17,24 +17,27 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::{
+    client::Server,
     control_plane::{self, ControlPlane, eventually},
     manifests::{self, NAMESPACE},
     neighbour::LABEL,
-    objects::{create, parse},
+    objects::{create, parse, storage},
     program::Program,
-    service,
+    service::{Backend, Service, get},
 };
 
-/// Of the webhook.
-const SERVICE: &str = "juicefs-sidecar-webhook";
+/// A namespace whose pods are injected as for serverless nodes; its claim has the same name.
+pub(crate) const SERVERLESS: &str = "serverless";
 
 /// One for all tests: they tell their pods apart by name, and their neighbours' webhooks by namespace.
 pub(crate) struct Installation {
     pub(crate) plane: &'static ControlPlane,
     /// Everything that decides about injection, as manifests.
     export: PathBuf,
+    /// A webhook over these.
+    over_manifests: Server,
     metrics: SocketAddr,
-    _programs: [Program; 2],
+    _programs: [Program; 3],
 }
 
 /// The one that tests share; none without a control plane.
@@ -73,7 +76,13 @@ impl Installation {
                 create(&client, object, false).await.unwrap();
             }
         }
-        bound(&client).await;
+        plane.namespace(SERVERLESS, &[("juicefs.com/enable-serverless-injection", "true")]).await;
+        for object in storage(SERVERLESS, SERVERLESS) {
+            create(&client, object, false).await.unwrap();
+        }
+        for namespace in ["team-a", SERVERLESS] {
+            bound(&client, namespace).await;
+        }
         plane.account("team-a").await;
 
         let export = plane.state().join("export.json");
@@ -81,44 +90,55 @@ impl Installation {
         let output = plane.kubectl().args(["get", kinds, "--all-namespaces", "-o", "json"]).output().unwrap();
         fs::write(&export, output.stdout).unwrap();
 
-        let controller = controller(plane).await;
-        let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-webhook").await;
-        let webhook = Program::start(|command| {
-            command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
-            command.args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(kubeconfig);
-        });
-        let [address, metrics] = webhook.listening();
-        let services: Api<ServiceObject> = Api::namespaced(client.clone(), NAMESPACE);
-        let service = services.get(SERVICE).await.unwrap();
-        service::listen(&service.spec.unwrap().cluster_ip.unwrap(), vec![address]);
-        eventually("the webhook to be ready", async || (get(metrics, "/readyz") == "ok\n").then_some(()))
-            .await;
+        let (over_manifests, server) = over_manifests(plane, &export);
+        let controller = controller(plane, &[]).await;
+        let webhook = Replica::start(plane, &[]).await;
+        let metrics = webhook.backend.health;
+        service(plane).await.add(webhook.backend);
         // An API server takes a moment to hear of it.
         eventually("the webhook to be asked", async || {
             let answer = create(&client, pod("probe", "logs"), true).await.unwrap();
             injected(&answer).then_some(())
         })
         .await;
-        Self { plane, export, metrics, _programs: [controller, webhook] }
+        let programs = [controller, webhook.program, over_manifests];
+        Self { plane, export, over_manifests: server, metrics, _programs: programs }
     }
 
     /// How many reviews of pods it has answered with a code.
     pub(crate) fn reviews(&self, code: &str) -> u64 {
-        let metrics = get(self.metrics, "/metrics");
+        let metrics = get(self.metrics, "/metrics").unwrap();
         let code = format!("reviews_total{{endpoint=\"inject\",code=\"{code}\"}} ");
         let count = metrics.lines().find_map(|line| line.split_once(&code));
         count.map_or(0, |(_, count)| count.parse().unwrap())
     }
 
-    /// The same engine over manifests, on the command line: its answer to a review.
-    pub(crate) fn offline(&self, review: &Value) -> Value {
-        let file = self.plane.state().join(format!("{}.review", review["request"]["uid"].as_str().unwrap()));
-        fs::write(&file, review.to_string()).unwrap();
+    /// The answer to a review over manifests: that of the command line, which is that of a webhook byte by byte.
+    pub(crate) async fn offline(&self, review: &Value, endpoint: Endpoint) -> Value {
+        let body = review.to_string();
+        let mut arguments = vec!["review"];
+        if endpoint == Endpoint::Inject(Family::Serverless) {
+            arguments.push("--serverless");
+        }
+        let answer = self.run(&arguments, &body);
+        let (mut connection, _) = self.over_manifests.http1().await.unwrap();
+        let response = connection.post(endpoint.path(), body.into()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(response.body()), answer);
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// What `inject` makes of a pod over the same manifests.
+    pub(crate) fn inject(&self, pod: &Value) -> Value {
+        serde_json::from_str(&self.run(&["inject", "--output=json", "--filename=-"], &pod.to_string()))
+            .unwrap()
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
-        command.arg("review").arg("--cluster").arg(&self.export).stdin(fs::File::open(&file).unwrap());
-        let output = command.output().unwrap();
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+        command.args(arguments).arg("--cluster").arg(&self.export);
+        let output = manifests::piped(&mut command, input);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -142,9 +162,9 @@ fn fresh(mut object: Value) -> Option<Value> {
     Some(object)
 }
 
-/// Until every claim that names its volume has it.
-async fn bound(client: &Client) {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), "team-a");
+/// Until every claim of a namespace that names its volume has it.
+async fn bound(client: &Client, namespace: &str) {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     eventually("claims to be bound", async || {
         let claims = claims.list(&ListParams::default()).await.unwrap();
         let is = |claim: &PersistentVolumeClaim| claim.status.as_ref()?.phase.clone();
@@ -155,25 +175,56 @@ async fn bound(client: &Client) {
     .await;
 }
 
-/// The controller as it is shipped, once it has registered the webhook.
-pub(crate) async fn controller(plane: &ControlPlane) -> Program {
+/// The controller as it is shipped, with more arguments, once it has registered the webhook.
+pub(crate) async fn controller(plane: &ControlPlane, arguments: &[&str]) -> Program {
     let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
     let controller = Program::start(|command| {
-        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);
-        command.env("POD_NAMESPACE", NAMESPACE);
+        command.args(["controller", "--metrics-listen=127.0.0.1:0"]).args(arguments);
+        command.arg("--kubeconfig").arg(kubeconfig).env("POD_NAMESPACE", NAMESPACE);
     });
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(plane.client().await);
     eventually("the registration", async || configurations.get_opt("juicefs-sidecar").await.unwrap()).await;
     controller
 }
 
-/// The body of an answer over plain HTTP.
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+/// A webhook over manifests, and how to speak with it.
+fn over_manifests(plane: &ControlPlane, manifests: &Path) -> (Program, Server) {
+    let authority = plane.state().join("over-manifests-ca.crt");
+    let program = Program::start(|command| {
+        command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--manifests"]);
+        command.arg(manifests).arg("--ca-out").arg(&authority);
+    });
+    let [address, _] = program.listening();
+    let ca = fs::read_to_string(authority).unwrap();
+    (program, Server { address, ca, identity: None })
+}
+
+/// A webhook as it is shipped.
+pub(crate) struct Replica {
+    pub(crate) program: Program,
+    pub(crate) backend: Backend,
+}
+
+impl Replica {
+    /// Starts one with more arguments, and waits until it is ready.
+    pub(crate) async fn start(plane: &ControlPlane, arguments: &[&str]) -> Self {
+        let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-webhook").await;
+        let program = Program::start(|command| {
+            command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
+            command.args(["--namespace", NAMESPACE]).args(arguments).arg("--kubeconfig").arg(kubeconfig);
+        });
+        let [address, health] = program.listening();
+        let is_ready = async || get(health, "/readyz").ok().filter(|answer| answer == "ok\n");
+        eventually("the webhook to be ready", is_ready).await;
+        Self { program, backend: Backend { address, health } }
+    }
+}
+
+/// The webhook's Service, with nobody behind it yet.
+pub(crate) async fn service(plane: &ControlPlane) -> Service {
+    let services: Api<ServiceObject> = Api::namespaced(plane.client().await, NAMESPACE);
+    let service = services.get("juicefs-sidecar-webhook").await.unwrap();
+    Service::listen(&service.spec.unwrap().cluster_ip.unwrap())
 }
 
 /// A pod with a claim of the recorded cluster.

@@ -3,10 +3,16 @@
 #![cfg(feature = "engine")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod certificates;
+mod chaos;
+#[path = "../webhook/client.rs"]
+mod client;
 mod control_plane;
 mod controller;
+mod events;
 mod golden;
 mod host_network;
+mod hostile;
 mod injection;
 mod installation;
 mod lifetime;

@@ -7,7 +7,7 @@ use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Kinds that are in no namespace.
 const CLUSTER_WIDE: [&str; 3] = ["Namespace", "PersistentVolume", "StorageClass"];
@@ -37,4 +37,20 @@ pub(crate) async fn create(client: &Client, document: Value, dry_run: bool) -> R
         Err(kube::Error::Api(status)) => Err(status.message),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A secret, a volume that names it, and the volume's claim, all called alike.
+pub(crate) fn storage(namespace: &str, name: &str) -> [Value; 3] {
+    [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "stringData": {"name": "myjfs", "metaurl": "redis://10.0.0.1/1"}}),
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteMany"], "capacity": {"storage": "1Gi"},
+            "claimRef": {"namespace": namespace, "name": name},
+            "csi": {"driver": "csi.juicefs.com", "volumeHandle": name,
+                "nodePublishSecretRef": {"namespace": namespace, "name": name}}}}),
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": name,
+                "resources": {"requests": {"storage": "1Gi"}}}}),
+    ]
 }

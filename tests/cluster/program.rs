@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A running `juicefs-sidecar`. It ends with this value, and with this process however that ends.
@@ -46,6 +47,11 @@ impl Program {
             }
             seen.push(line);
         }
+    }
+
+    /// Tells it to stop, as Kubernetes does.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
     /// Waits for its end.

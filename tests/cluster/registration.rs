@@ -64,7 +64,7 @@ async fn the_policy_warns_of_a_pod_that_lost_its_client_on_the_way() {
 async fn no_registration_is_left_when_everything_is_uninstalled() {
     let Some(plane) = ControlPlane::start() else { return };
     manifests::install(&plane);
-    drop(installation::controller(&plane).await);
+    drop(installation::controller(&plane, &[]).await);
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(plane.client().await);
     assert!(configurations.get_opt("juicefs-sidecar").await.unwrap().is_some());
     manifests::uninstall(&plane);

@@ -1,10 +1,13 @@
-//! What the accounts of `webhook-config/` may do, and may not, as the API server sees it.
+//! What the accounts of `webhook-config/` may do, and may not, as the API server sees it; and what of it they use.
+
+mod used;
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, api::PostParams};
 
+pub(crate) use self::used::compare;
 use super::{control_plane, manifests};
 
 /// Verb, group, resource, namespace (empty: the whole cluster), name (empty: any), and whether that is allowed.
@@ -15,7 +18,7 @@ const OURS: &str = manifests::NAMESPACE;
 const WEBHOOK: [Right; 15] = [
     ("watch", "", "persistentvolumeclaims", "", "", true),
     ("watch", "", "persistentvolumes", "", "", true),
-    ("watch", "", "namespaces", "", "", true),
+    ("watch", "", "namespaces", "", "", false),
     ("watch", "", "nodes", "", "", true),
     ("watch", "storage.k8s.io", "storageclasses", "", "", true),
     ("get", "", "secrets", "team-a", "juicefs-secret", true),

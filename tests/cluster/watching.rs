@@ -17,12 +17,12 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     control_plane::{self, ControlPlane, eventually},
     manifests::{self, NAMESPACE},
-    objects::create,
+    objects::{create, storage},
     program::Program,
 };
 
@@ -40,22 +40,6 @@ fn settings() -> Settings {
         config_map: CONFIG_MAP.to_owned(),
         cached_lists: false,
     }
-}
-
-/// A secret, a volume that names it, and the volume's claim, all called alike.
-fn storage(namespace: &str, name: &str) -> [Value; 3] {
-    [
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
-            "stringData": {"name": "myjfs", "metaurl": "redis://10.0.0.1/1"}}),
-        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
-            "accessModes": ["ReadWriteMany"], "capacity": {"storage": "1Gi"},
-            "claimRef": {"namespace": namespace, "name": name},
-            "csi": {"driver": "csi.juicefs.com", "volumeHandle": name,
-                "nodePublishSecretRef": {"namespace": namespace, "name": name}}}}),
-        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": name,
-                "resources": {"requests": {"storage": "1Gi"}}}}),
-    ]
 }
 
 async fn client_of_webhook(plane: &ControlPlane) -> kube::Client {
