@@ -13,6 +13,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::limits::STEP;
 
+/// Idle connections of one peer that are left to it while others have not asked anything yet: as many as an API server
+/// keeps.
+const SPARED: usize = 25;
+
 /// The connections to one port.
 #[derive(Debug)]
 pub struct Connections {
@@ -123,12 +127,23 @@ impl Connections {
         }
         let now = Instant::now();
         let yielding = open.iter().filter_map(|connection| {
-            Some((connection.yields_to(peer, short, self.patience, now)?, connection))
+            let order = connection.yields_to(peer, short, self.patience, now)?;
+            (!is_spared(connection, &open)).then_some((order, connection))
         });
         if let Some((_, connection)) = yielding.min_by_key(|(order, _)| *order) {
             connection.give_up();
         }
     }
+}
+
+/// Whether a connection may rest while others come: a flood of those that only connect, each too new to have to yield
+/// yet, must not cost an API server the connections that it keeps. Their own turn comes within the patience.
+fn is_spared(connection: &Connection, open: &[Arc<Connection>]) -> bool {
+    if connection.phase() != Phase::Idle || !open.iter().any(|one| one.phase() == Phase::Opening) {
+        return false;
+    }
+    let kept = open.iter().filter(|one| one.peer == connection.peer && one.phase() == Phase::Idle);
+    kept.take(SPARED + 1).count() <= SPARED
 }
 
 impl Connection {
@@ -265,3 +280,6 @@ impl Drop for Entry {
         self.connections.closed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

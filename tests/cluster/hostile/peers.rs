@@ -128,7 +128,7 @@ impl Peers {
                 self.done.idle_connections.fetch_add(1, Relaxed);
                 until_closed(&mut stream).await;
             }
-            sleep(Duration::from_millis(500)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
