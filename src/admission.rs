@@ -25,10 +25,10 @@ pub mod volumes;
 use serde::Deserialize;
 
 use crate::{
-    inject::{Engine, Family},
+    inject::{Decision, Engine, Family},
     outcome::{Code, Kind, Miss, Refusal},
 };
-use response::{Verdict, render};
+use response::render;
 use review::{Ignored, NotAReview, Request, complaint, parse, text};
 
 /// What a webhook configuration can send reviews to.
@@ -140,10 +140,10 @@ impl Summary {
         }
     }
 
-    fn of<O>(request: &Request<'_, O>, name: &str, verdict: Verdict) -> Self {
+    fn of<O>(request: &Request<'_, O>, name: &str, decision: Decision) -> Self {
         Self {
-            code: verdict.code,
-            message: verdict.message,
+            code: decision.code,
+            message: decision.message,
             uid: request.uid().to_owned(),
             namespace: text(request.namespace.as_ref()).to_owned(),
             name: name.to_owned(),
@@ -171,16 +171,16 @@ pub fn answer(body: &[u8], endpoint: Endpoint, engine: &Engine<'_>) -> Answer {
 /// only then. `decide` also returns the name to log.
 fn answer_with<'a, O: Deserialize<'a>>(
     body: &'a [u8],
-    wanted: fn(&Request<'_, Ignored>) -> Result<(), Verdict>,
-    decide: impl FnOnce(&Request<'a, O>) -> (String, Verdict),
+    wanted: fn(&Request<'_, Ignored>) -> Result<(), Decision>,
+    decide: impl FnOnce(&Request<'a, O>) -> (String, Decision),
 ) -> Answer {
     let Ok(review) = parse::<O>(body) else {
         return unreadable::<O>(body, wanted);
     };
     match review.question() {
         Ok((version, request)) => {
-            let (name, verdict) = decide(request);
-            finish(version, request, &name, verdict)
+            let (name, decision) = decide(request);
+            finish(version, request, &name, decision)
         }
         Err(problem) => no_review(&problem),
     }
@@ -189,7 +189,7 @@ fn answer_with<'a, O: Deserialize<'a>>(
 /// The answer to a body whose outline or object does not parse: a review if at least the outline does.
 fn unreadable<'a, O: Deserialize<'a>>(
     body: &'a [u8],
-    wanted: fn(&Request<'_, Ignored>) -> Result<(), Verdict>,
+    wanted: fn(&Request<'_, Ignored>) -> Result<(), Decision>,
 ) -> Answer {
     let Ok(review) = parse::<Ignored>(body) else {
         let (place, what) = complaint::<O>(body);
@@ -197,13 +197,13 @@ fn unreadable<'a, O: Deserialize<'a>>(
     };
     match review.question() {
         Ok((version, request)) => {
-            let verdict = wanted(request).err().unwrap_or_else(|| {
+            let decision = wanted(request).err().unwrap_or_else(|| {
                 let (place, what) = complaint::<O>(body);
                 let remedy = "correct this field; it is not what the API of Kubernetes says it is, or larger than \
                               any real one";
                 Refusal::new(Code::Unreadable, place, what, remedy).into()
             });
-            finish(version, request, text(request.name.as_ref()), verdict)
+            finish(version, request, text(request.name.as_ref()), decision)
         }
         Err(problem) => no_review(&problem),
     }
@@ -213,18 +213,19 @@ fn no_review(problem: &NotAReview) -> Answer {
     Answer::plain(Kind::Unreadable.status_code(), Code::Unreadable, problem.to_string())
 }
 
-/// Puts a verdict into bytes; our own failure is an HTTP error, so that `failurePolicy` decides.
-fn finish<O>(version: &'static str, request: &Request<'_, O>, name: &str, mut verdict: Verdict) -> Answer {
-    let misses = std::mem::take(&mut verdict.misses);
-    let rendered = if verdict.code.kind() == Kind::Failure {
-        Err(verdict.message.clone())
+/// Puts a decision into bytes; our own failure is an HTTP error, so that `failurePolicy` decides.
+fn finish<O>(version: &'static str, request: &Request<'_, O>, name: &str, mut decision: Decision) -> Answer {
+    let misses = std::mem::take(&mut decision.misses);
+    let rendered = if decision.code.kind() == Kind::Failure {
+        Err(decision.message.clone())
     } else {
-        render(version, request.uid(), &verdict).map_err(|error| format!("answer cannot be written: {error}"))
+        render(version, request.uid(), &decision)
+            .map_err(|error| format!("answer cannot be written: {error}"))
     };
     match rendered {
-        Ok(body) => Answer { status: 200, body, summary: Summary::of(request, name, verdict), misses },
+        Ok(body) => Answer { status: 200, body, summary: Summary::of(request, name, decision), misses },
         Err(message) => {
-            let summary = Summary::of(request, name, Verdict::new(Code::Internal, message.clone()));
+            let summary = Summary::of(request, name, Decision::new(Code::Internal, message.clone()));
             Answer { summary, ..Answer::plain(Kind::Failure.status_code(), Code::Internal, message) }
         }
     }

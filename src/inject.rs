@@ -3,6 +3,7 @@
 
 mod check;
 mod classic;
+mod decision;
 mod names;
 mod node;
 mod operation;
@@ -22,21 +23,22 @@ use std::borrow::Cow;
 use serde::Deserialize as _;
 use serde_json::Value;
 
+pub use self::{
+    decision::{Decision, VolumeReport},
+    operation::{ApplyError, Patch},
+    status::{DEFAULT_CONTAINER, DONE, STATUS},
+};
 use self::{
     names::Names,
     plan::Plan,
     status::{Status, pod_of},
 };
-pub use self::{
-    operation::{ApplyError, Patch},
-    status::{DEFAULT_CONTAINER, DONE, STATUS},
-};
 use crate::{
     client,
     config::{Config, Process},
-    outcome::{Code, Miss, Refusal},
+    outcome::{Code, Refusal},
     pod::Pod,
-    volume::{Catalog, by_name::ByName, resolve, resolved::PodVolume, settings::Provenance},
+    volume::{Catalog, by_name::ByName, resolve, resolved::PodVolume},
 };
 
 /// The JuiceFS volumes of a pod by name, with the place of their claims.
@@ -79,58 +81,17 @@ pub struct Engine<'a> {
     pub explain: bool,
 }
 
-/// What is to be done with a pod.
-#[derive(Clone, Debug)]
-pub struct Decision {
-    /// The machine code.
-    pub code: Code,
-    /// For people: what was done, or what is wrong, where and what to do.
-    pub message: String,
-    /// Worth telling the user; each one line of at most 256 characters.
-    pub warnings: Vec<String>,
-    /// Operations on the pod, paths from its root; empty when nothing changes.
-    pub patch: Patch,
-    /// One entry per JuiceFS claim, if the engine is to explain itself.
-    pub volumes: Vec<VolumeReport>,
-    /// What was not known; were it, the decision might be another.
-    pub misses: Vec<Miss>,
-}
-
-/// What was decided for one claim.
-#[derive(Clone, Debug)]
-pub struct VolumeReport {
-    /// Names of the pod's volumes.
-    pub pod_volumes: Vec<String>,
-    /// The claim's name; for an ephemeral volume the volume's.
-    pub claim: String,
-    /// The PersistentVolume's name, or what it will be.
-    pub volume: String,
-    /// Name of the sidecar container.
-    pub container: String,
-    /// `node`, `serverless`, `vci` or `cci`.
-    pub profile: &'static str,
-    /// Whether the sidecar is a native one.
-    pub native: bool,
-    /// Where each setting came from.
-    pub settings: Vec<Provenance>,
-}
-
 impl Engine<'_> {
     /// Decides on one pod: the same subject gives the same decision.
     pub fn decide(&self, subject: &Subject<'_>) -> Decision {
-        self.outcome(subject).unwrap_or_else(|refusal| Decision {
-            code: refusal.code,
-            message: refusal.to_string(),
-            misses: refusal.misses,
-            ..Decision::nothing(refusal.code, "")
-        })
+        self.outcome(subject).unwrap_or_else(Decision::from)
     }
 
     fn outcome(&self, subject: &Subject<'_>) -> Result<Decision, Refusal> {
         let metadata = &subject.pod.metadata;
         let disable = metadata.labels.as_ref().and_then(|labels| labels.disable.as_deref());
         if disable == Some("true") {
-            return Ok(Decision::nothing(
+            return Ok(Decision::new(
                 Code::Disabled,
                 "the pod opts out by its label disable.sidecar.juicefs.com/inject",
             ));
@@ -157,12 +118,7 @@ impl Engine<'_> {
                     ),
                 ),
             };
-            return Ok(Decision {
-                message,
-                warnings,
-                misses: resolution.misses,
-                ..Decision::nothing(code, "")
-            });
+            return Ok(Decision { warnings, misses: resolution.misses, ..Decision::new(code, message) });
         }
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
@@ -210,20 +166,6 @@ impl Engine<'_> {
             (Code::Repaired, "the pod's sidecars had been changed by others and were put right".to_owned())
         };
         Ok(Decision { code, message, patch, ..decision })
-    }
-}
-
-impl Decision {
-    /// A decision that changes nothing.
-    pub fn nothing(code: Code, message: &str) -> Self {
-        Self {
-            code,
-            message: message.to_owned(),
-            warnings: Vec::new(),
-            patch: Patch::default(),
-            volumes: Vec::new(),
-            misses: Vec::new(),
-        }
     }
 }
 

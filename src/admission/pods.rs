@@ -1,12 +1,11 @@
-//! Pods: the engine's decision as a verdict.
+//! Pods: the engine's decision.
 
 use super::{
     Answer, answer_with,
-    response::Verdict,
     review::{Request, text, whole_object},
 };
 use crate::{
-    inject::{Engine, Family, Subject},
+    inject::{Decision, Engine, Family, Subject},
     outcome::{Code, Refusal},
     pod::Pod,
 };
@@ -24,17 +23,17 @@ pub(super) fn answer(body: &[u8], family: Family, engine: &Engine<'_>) -> Answer
 }
 
 /// Only creations of pods are mutated: sidecars cannot be added later, and subresources are not pods.
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Verdict> {
+fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
     if !request.is_core("Pod") {
-        return Err(Verdict::new(Code::NotAPod, "only pods themselves are injected"));
+        return Err(Decision::new(Code::NotAPod, "only pods themselves are injected"));
     }
     if request.operation() != "CREATE" {
-        return Err(Verdict::new(Code::NotACreation, "only creations of pods are injected"));
+        return Err(Decision::new(Code::NotACreation, "only creations of pods are injected"));
     }
     Ok(())
 }
 
-fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &Engine<'_>) -> Verdict {
+fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &Engine<'_>) -> Decision {
     let Some(pod) = &request.object else {
         return Refusal::new(
             Code::Unreadable,
@@ -51,12 +50,5 @@ fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &
     };
     let object = || whole_object(body);
     let subject = Subject { pod, object: &object, namespace, identity: Some(request.uid()), family };
-    let decision = engine.decide(&subject);
-    Verdict {
-        code: decision.code,
-        message: decision.message,
-        warnings: decision.warnings,
-        patch: decision.patch,
-        misses: decision.misses,
-    }
+    engine.decide(&subject)
 }

@@ -1,12 +1,9 @@
-//! Verdicts as AdmissionReview responses, byte for byte what goes over the wire.
+//! Decisions as AdmissionReview responses, byte for byte what goes over the wire.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
-use crate::{
-    inject::Patch,
-    outcome::{Code, Miss, Refusal},
-};
+use crate::inject::Decision;
 
 /// Characters of one warning that the API server passes on.
 const WARNING_LENGTH: usize = 256;
@@ -17,40 +14,6 @@ const MESSAGE_LENGTH: usize = 8192;
 
 /// Bytes of a review beside its patch, commonly.
 const ENVELOPE: usize = 1024;
-
-/// What an endpoint makes of a request, before it is put into words.
-#[derive(Clone, Debug)]
-pub struct Verdict {
-    /// The machine code; decides everything about how it is answered.
-    pub code: Code,
-    /// For people.
-    pub message: String,
-    /// For people, beside the verdict.
-    pub warnings: Vec<String>,
-    /// Changes to the object; empty for validations.
-    pub patch: Patch,
-    /// What was not known; were it, the verdict might be another.
-    pub misses: Vec<Miss>,
-}
-
-impl Verdict {
-    /// A verdict that changes nothing.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            warnings: Vec::new(),
-            patch: Patch::default(),
-            misses: Vec::new(),
-        }
-    }
-}
-
-impl From<Refusal> for Verdict {
-    fn from(refusal: Refusal) -> Self {
-        Self { misses: refusal.misses.clone(), ..Self::new(refusal.code, refusal.to_string()) }
-    }
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,11 +55,15 @@ struct AuditAnnotations {
     decision: &'static str,
 }
 
-/// The response review for a verdict that is not our own failure.
-pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result<Vec<u8>, serde_json::Error> {
-    let kind = verdict.code.kind();
-    let patch = if kind.allowed() && !verdict.patch.is_empty() {
-        Some(STANDARD.encode(verdict.patch.to_json()))
+/// The response review for a decision that is not our own failure.
+pub fn render(
+    api_version: &'static str,
+    uid: &str,
+    decision: &Decision,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let kind = decision.code.kind();
+    let patch = if kind.allowed() && !decision.patch.is_empty() {
+        Some(STANDARD.encode(decision.patch.to_json()))
     } else {
         None
     };
@@ -104,7 +71,7 @@ pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result
         outcome: "Failure",
         code: kind.status_code(),
         reason: kind.status_reason(),
-        message: single_line(&verdict.message, MESSAGE_LENGTH),
+        message: single_line(&decision.message, MESSAGE_LENGTH),
     });
     let response = Response {
         uid,
@@ -112,8 +79,8 @@ pub fn render(api_version: &'static str, uid: &str, verdict: &Verdict) -> Result
         status,
         patch_type: patch.as_ref().map(|_| "JSONPatch"),
         patch,
-        warnings: bounded(&verdict.warnings),
-        audit_annotations: AuditAnnotations { decision: verdict.code.as_str() },
+        warnings: bounded(&decision.warnings),
+        audit_annotations: AuditAnnotations { decision: decision.code.as_str() },
     };
     let mut text = Vec::with_capacity(response.patch.as_ref().map_or(0, String::len) + ENVELOPE);
     serde_json::to_writer(&mut text, &Review { kind: "AdmissionReview", api_version, response })?;
@@ -151,15 +118,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::outcome::{Code, Refusal};
 
-    fn rendered(verdict: &Verdict) -> Value {
-        serde_json::from_slice(&render("admission.k8s.io/v1", "u-1", verdict).unwrap()).unwrap()
+    fn rendered(decision: &Decision) -> Value {
+        serde_json::from_slice(&render("admission.k8s.io/v1", "u-1", decision).unwrap()).unwrap()
     }
 
     #[test]
     fn nothing_to_do_carries_neither_patch_nor_status() {
         assert_eq!(
-            rendered(&Verdict::new(Code::NoJuicefsVolume, "no volume")),
+            rendered(&Decision::new(Code::NoJuicefsVolume, "no volume")),
             json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": {
                 "uid": "u-1", "allowed": true, "auditAnnotations": {"decision": "no-juicefs-volume"}}})
         );
@@ -168,9 +136,9 @@ mod tests {
     #[test]
     fn a_patch_goes_out_as_base64_with_its_type() {
         let operations = json!([{"op": "add", "path": "/a", "value": 1}]);
-        let mut verdict = Verdict::new(Code::Injected, "");
-        verdict.patch.add(&["a"], &1);
-        let response = &rendered(&verdict)["response"];
+        let mut decision = Decision::new(Code::Injected, "");
+        decision.patch.add(&["a"], &1);
+        let response = &rendered(&decision)["response"];
         assert_eq!(response["patchType"], "JSONPatch");
         let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&patch).unwrap(), operations);
@@ -179,9 +147,9 @@ mod tests {
     #[test]
     fn a_refusal_carries_its_status_and_never_a_patch() {
         let refusal = Refusal::new(Code::SecretMissing, "persistentvolume \"x\"", "no secret", "create\nit");
-        let mut verdict = Verdict::from(refusal);
-        verdict.patch.remove(&["a"]);
-        let response = &rendered(&verdict)["response"];
+        let mut decision = Decision::from(refusal);
+        decision.patch.remove(&["a"]);
+        let response = &rendered(&decision)["response"];
         assert_eq!(response["allowed"], false);
         assert_eq!(
             response["status"],

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::{
     Answer, answer_with,
-    response::Verdict,
     review::{Request, text},
 };
 use crate::{
+    inject::Decision,
     outcome::{Code, Refusal},
     pod::{Text, bounded},
     volume::secret::{UserSecret, check},
@@ -30,22 +30,22 @@ struct Secret<'a> {
 pub(super) fn answer(body: &[u8]) -> Answer {
     answer_with::<Secret<'_>>(body, wanted, |request| {
         let name = text(request.name.as_ref()).to_owned();
-        let verdict = wanted(request).err().unwrap_or_else(|| decide(request));
-        (name, verdict)
+        let decision = wanted(request).err().unwrap_or_else(|| decide(request));
+        (name, decision)
     })
 }
 
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Verdict> {
+fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
     if !request.is_core("Secret") {
-        return Err(Verdict::new(Code::Valid, "only secrets are validated here"));
+        return Err(Decision::new(Code::Valid, "only secrets are validated here"));
     }
     if !matches!(request.operation(), "CREATE" | "UPDATE") {
-        return Err(Verdict::new(Code::Valid, "only creations and updates of secrets are validated"));
+        return Err(Decision::new(Code::Valid, "only creations and updates of secrets are validated"));
     }
     Ok(())
 }
 
-fn decide(request: &Request<'_, Secret<'_>>) -> Verdict {
+fn decide(request: &Request<'_, Secret<'_>>) -> Decision {
     let Some(secret) = &request.object else {
         return Refusal::new(Code::Unreadable, "request.object", "is missing", "send the secret").into();
     };
@@ -67,7 +67,7 @@ fn decide(request: &Request<'_, Secret<'_>>) -> Verdict {
     }
     if problems.is_empty() {
         let warnings = UserSecret::parse(&data).map(|secret| secret.warnings).unwrap_or_default();
-        return Verdict { warnings, ..Verdict::new(Code::Valid, "the secret can be used") };
+        return Decision { warnings, ..Decision::new(Code::Valid, "the secret can be used") };
     }
     Refusal::new(Code::SecretInvalid, place, problems, "correct these keys of its data").into()
 }

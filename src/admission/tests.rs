@@ -124,7 +124,7 @@ fn our_own_failure_is_an_http_error() {
     let review = review("Pod", "CREATE", &json!({})).to_string();
     let review = parse::<Ignored>(review.as_bytes()).unwrap();
     let (version, request) = review.question().unwrap();
-    let answer = finish(version, request, "x", Verdict::new(Code::Internal, "out of order"));
+    let answer = finish(version, request, "x", Decision::new(Code::Internal, "out of order"));
     assert_eq!((answer.status, answer.body.as_slice()), (500, b"out of order\n".as_slice()));
     assert_eq!(answer.summary.uid, "u-1");
     assert_eq!(Answer::panicked().status, 500);

@@ -2,11 +2,10 @@
 
 use super::{
     Answer, answer_with,
-    response::Verdict,
     review::{Request, text},
 };
 use crate::{
-    inject::Engine,
+    inject::{Decision, Engine},
     outcome::{Code, Miss, Refusal},
     volume::{PersistentVolume, objects::CsiSource},
 };
@@ -22,33 +21,36 @@ pub(super) fn answer(body: &[u8], engine: &Engine<'_>) -> Answer {
     })
 }
 
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Verdict> {
+fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
     if !request.is_core("PersistentVolume") {
-        return Err(Verdict::new(Code::Valid, "only persistentvolumes are validated here"));
+        return Err(Decision::new(Code::Valid, "only persistentvolumes are validated here"));
     }
     if request.operation() != "CREATE" {
-        return Err(Verdict::new(Code::Valid, "only creations of persistentvolumes are validated"));
+        return Err(Decision::new(Code::Valid, "only creations of persistentvolumes are validated"));
     }
     Ok(())
 }
 
-fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Verdict {
+fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Decision {
     let Some(volume) = &request.object else {
         return Refusal::new(Code::Unreadable, "request.object", "is missing", "send the persistentvolume")
             .into();
     };
     let source = match &volume.spec.csi {
         Some(source) if *source.driver == *engine.process.driver => source,
-        _ => return Verdict::new(Code::Valid, "the volume belongs to another driver"),
+        _ => return Decision::new(Code::Valid, "the volume belongs to another driver"),
     };
     if !volume.spec.storage_class_name.is_empty() {
-        return Verdict::new(Code::Valid, "volumes of a class are made by its provisioner and not validated");
+        return Decision::new(
+            Code::Valid,
+            "volumes of a class are made by its provisioner and not validated",
+        );
     }
-    check(volume, source, engine).unwrap_or_else(Verdict::from)
+    check(volume, source, engine).unwrap_or_else(Decision::from)
 }
 
 /// The first thing that is wrong, else what is worth a warning.
-fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> Result<Verdict, Refusal> {
+fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> Result<Decision, Refusal> {
     let name = &volume.metadata.name;
     let place = |field: &str| format!("persistentvolume \"{name}\": spec.csi.{field}");
     let handle = &source.volume_handle;
@@ -88,18 +90,18 @@ fn check(volume: &PersistentVolume, source: &CsiSource, engine: &Engine<'_>) -> 
         }
     }
     let (namespace, name) = (&reference.namespace, &reference.name);
-    let mut verdict = Verdict::new(Code::Valid, "the volume can be used");
+    let mut decision = Decision::new(Code::Valid, "the volume can be used");
     match engine.catalog.user_secret(namespace, name) {
         None => {
-            verdict.misses.push(Miss::Secret { namespace: namespace.to_string(), name: name.to_string() });
-            verdict.warnings.push(format!(
+            decision.misses.push(Miss::Secret { namespace: namespace.to_string(), name: name.to_string() });
+            decision.warnings.push(format!(
                 "secret \"{namespace}/{name}\" does not exist yet; pods that use the volume are refused until it does"
             ));
         }
-        Some(Err(problem)) => verdict.warnings.push(format!(
+        Some(Err(problem)) => decision.warnings.push(format!(
             "secret \"{namespace}/{name}\": {problem}; pods that use the volume are refused until this is corrected"
         )),
         Some(Ok(_)) => {}
     }
-    Ok(verdict)
+    Ok(decision)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Document, InputError, Manifests, Object, objects::objects};
 use crate::{
-    inject::{Decision, Engine, Family, Patch, Subject},
+    inject::{Decision, Engine, Family, Subject},
     outcome::{Code, Refusal},
     pod::{ClaimTemplate, Pod},
 };
@@ -81,7 +81,7 @@ impl Workload<'_> {
         let opted_out =
             pod.metadata.labels.as_ref().is_some_and(|labels| labels.disable.as_deref() == Some("true"));
         if !opted_out && let Some(refusal) = self.claim_templates(engine)? {
-            return Ok(refused(&refusal));
+            return Ok(refusal.into());
         }
         // A template's pods are many; a pod that was created has an identity of its own.
         let identity = match self.pod_path {
@@ -131,26 +131,7 @@ impl Workload<'_> {
 fn not_enabled(namespace: &str) -> Decision {
     let message =
         format!("namespace {namespace:?} is not labelled juicefs.com/enable-injection=true: left alone");
-    Decision {
-        code: Code::NamespaceNotEnabled,
-        message: message.clone(),
-        warnings: vec![message],
-        patch: Patch::default(),
-        volumes: Vec::new(),
-        misses: Vec::new(),
-    }
-}
-
-/// A decision that says no more than a refusal does.
-fn refused(refusal: &Refusal) -> Decision {
-    Decision {
-        code: refusal.code,
-        message: refusal.to_string(),
-        warnings: Vec::new(),
-        patch: Patch::default(),
-        volumes: Vec::new(),
-        misses: Vec::new(),
-    }
+    Decision { warnings: vec![message.clone()], ..Decision::new(Code::NamespaceNotEnabled, message) }
 }
 
 #[cfg(test)]
