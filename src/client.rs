@@ -1,15 +1,14 @@
-//! JuiceFS command lines, community and enterprise.
+//! JuiceFS command lines, community and enterprise, as words.
 //!
-//! The client's container runs `sh -c` with a script of at most two lines: one that formats or logs in, and one that
-//! becomes the client. Words and their order are those of the Go driver; quotes are added where a value or an
-//! expansion needs them, so that the client's arguments are exactly the user's values.
+//! Words and their order are those of the Go driver. How they are run is decided elsewhere: by a shell's line, with
+//! quotes where a value needs them, or by a vector of arguments.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod community;
 mod enterprise;
 mod image;
 mod options;
-pub mod shell;
+pub mod word;
 
 use crate::{
     config::Process,
@@ -21,25 +20,33 @@ use crate::{
 };
 
 pub use options::{UserMetrics, user_metrics};
-use shell::Word;
+use word::{Nul, Word};
 
-/// The variable that holds the pod's UID, by `fieldRef: metadata.uid`; see [`Script::needs_pod_uid`].
+/// The variable that holds the pod's UID, by `fieldRef: metadata.uid`; see [`Needs::pod_uid`].
 pub const POD_UID: &str = "JFS_POD_UID";
 
 /// What runs in the client's container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Script {
-    /// The container's `command`: `sh`, `-c` and the script. The script's last line is
-    /// `exec <client> <file system> <mount point> -o <options>`.
-    pub command: Vec<String>,
-    /// The port that serves metrics, to be declared; `None` if there is none to declare.
-    pub metrics_port: Option<u16>,
-    /// Whether the command names [`POD_UID`], which the container must then have.
-    pub needs_pod_uid: bool,
-    /// Secret volumes the client reads.
-    pub files: Vec<SecretFiles>,
+pub struct Script<'a> {
+    /// Commands to be run before the mount, one after the other; each has to succeed.
+    pub preparation: Vec<Vec<Word<'a>>>,
+    /// The command that becomes the client: `<client> <file system> <mount point> -o <options>`.
+    pub mount: Vec<Word<'a>>,
+    /// What the container has to have for these commands.
+    pub needs: Needs,
     /// Worth telling the user.
     pub warnings: Vec<String>,
+}
+
+/// What a container has to have for a client's commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The port that serves metrics, to be declared; `None` if there is none to declare.
+    pub metrics_port: Option<u16>,
+    /// Whether a command names [`POD_UID`].
+    pub pod_uid: bool,
+    /// Secret volumes the client reads.
+    pub files: Vec<SecretFiles>,
 }
 
 /// A secret volume of the client's container.
@@ -87,48 +94,36 @@ impl Request<'_> {
     }
 }
 
-/// The script of a client that mounts a volume at `mount_point`.
+/// What runs in the container of a client that mounts a volume at `mount_point`.
 ///
 /// `metrics_port` is where the community client serves metrics unless the user said otherwise; with `None` it is
 /// left to the client.
-pub fn script(
-    secret: &UserSecret,
-    settings: &Settings,
-    mount_point: &str,
+pub fn script<'a>(
+    secret: &'a UserSecret,
+    settings: &'a Settings,
+    mount_point: &'a str,
     metrics_port: Option<u16>,
-    process: &Process,
-) -> Result<Script, Refusal> {
+    process: &'a Process,
+) -> Result<Script<'a>, Refusal> {
     let request = Request { secret, settings, metrics_port, process };
     let (preparation, options) = match secret.edition {
         Edition::Community => (community::preparation(&request), options::community(&request)?),
         Edition::Enterprise => (enterprise::preparation(&request)?, options::enterprise(&request)?),
     };
-    let mut mount = vec![Word::literal("exec")];
-    mount.extend(match secret.edition {
-        Edition::Community => [Word::literal("/bin/mount.juicefs"), Word::variable("metaurl")],
-        Edition::Enterprise => [Word::literal("/sbin/mount.juicefs"), Word::literal(secret.name.as_str())],
-    });
+    let mut mount = match secret.edition {
+        Edition::Community => vec![Word::literal("/bin/mount.juicefs"), Word::variable("metaurl")],
+        Edition::Enterprise => {
+            vec![Word::literal("/sbin/mount.juicefs"), Word::literal(secret.name.as_str())]
+        }
+    };
     mount.push(Word::literal(mount_point));
     mount.extend(options.word.into_iter().flat_map(|word| [Word::literal("-o"), word]));
-
-    let text = render(&preparation, &mount).map_err(|nul| unusable("the client's command", nul))?;
-    Ok(Script {
-        command: vec!["sh".into(), "-c".into(), text],
+    let needs = Needs {
         metrics_port: options.metrics_port,
-        needs_pod_uid: settings.directory.ephemeral.is_some(),
+        pod_uid: settings.directory.ephemeral.is_some(),
         files: files(&request),
-        warnings: warnings(&request),
-    })
-}
-
-/// The commands that come before the mount, in one line that ends the script when any of them fails.
-fn render(preparation: &[Vec<Word<'_>>], mount: &[Word<'_>]) -> Result<String, shell::Nul> {
-    let preparation = preparation.iter().map(|words| shell::line(words)).collect::<Result<Vec<_>, _>>()?;
-    let mount = shell::line(mount)?;
-    if preparation.is_empty() {
-        return Ok(mount);
-    }
-    Ok(format!("{} || exit 1\n{mount}", preparation.join(" && ")))
+    };
+    Ok(Script { preparation, mount, needs, warnings: warnings(&request) })
 }
 
 /// `--name=value`, the value in the environment if it is confidential.
@@ -208,7 +203,7 @@ fn warnings(request: &Request<'_>) -> Vec<String> {
 }
 
 /// A refusal of text that no command line can carry.
-pub(crate) fn unusable(place: impl Into<String>, nul: shell::Nul) -> Refusal {
+pub(crate) fn unusable(place: impl Into<String>, nul: Nul) -> Refusal {
     Refusal::new(Code::SettingInvalid, place, nul.to_string(), "take the NUL byte out")
 }
 

@@ -13,6 +13,7 @@ mod patch;
 mod plan;
 mod profile;
 mod repair;
+pub mod shell;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;

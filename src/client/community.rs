@@ -2,7 +2,7 @@
 
 use super::{
     RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request, arguments, copy_initconfig, credentials, format_options,
-    shell::Word,
+    word::Word,
 };
 
 use crate::volume::secret::FORMAT_ARGUMENTS;

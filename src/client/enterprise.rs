@@ -1,8 +1,6 @@
 //! The enterprise edition: `juicefs auth`, a ready-made configuration, ACL files.
 
-use super::{
-    CONFIG_DIRECTORY, Request, arguments, copy_initconfig, credentials, format_options, shell::Word,
-};
+use super::{CONFIG_DIRECTORY, Request, arguments, copy_initconfig, credentials, format_options, word::Word};
 use crate::{
     outcome::{Code, Refusal},
     volume::secret::AUTH_ARGUMENTS,

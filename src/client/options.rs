@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    POD_UID, RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request,
-    shell::{Nul, Word},
-    unusable,
+    RSA_KEY_DIRECTORY, RSA_KEY_FILE, Request, unusable,
+    word::{Nul, Word},
 };
 use crate::{
     outcome::{Code, Refusal},
@@ -96,7 +95,7 @@ fn subdir(directory: &Directory) -> Result<Option<Word<'_>>, Refusal> {
         path => format!("{}/", path.trim_end_matches('/')),
     };
     let word = checked(format!("subdir={parent}ephemeral-"), place)?;
-    Ok(Some(word.and_kubelet(POD_UID).and_word(checked(format!("-{volume}"), place)?)))
+    Ok(Some(word.and_pod_uid().and_word(checked(format!("-{volume}"), place)?)))
 }
 
 /// The client splits its options at every comma and knows no escape for one.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::volume::settings::Directory;
+use crate::{inject::shell, volume::settings::Directory};
 
 fn secret(pairs: &[(&str, &str)]) -> UserSecret {
     let data: BTreeMap<_, _> =
@@ -18,14 +18,25 @@ fn settings(options: &[&str], directory: &str) -> Settings {
     }
 }
 
-fn run(pairs: &[(&str, &str)], settings: &Settings, port: Option<u16>) -> Script {
-    script(&secret(pairs), settings, "/jfs/test-volume", port, &Process::default()).unwrap()
+/// A script as classic mode renders it.
+struct Rendered {
+    text: String,
+    needs: Needs,
+    warnings: Vec<String>,
 }
 
-fn text(script: &Script) -> &str {
-    assert_eq!(script.command[..2], ["sh", "-c"]);
-    assert_eq!(script.command.len(), 3);
-    &script.command[2]
+fn run(pairs: &[(&str, &str)], settings: &Settings, port: Option<u16>) -> Rendered {
+    let (secret, process) = (secret(pairs), Process::default());
+    let script = script(&secret, settings, "/jfs/test-volume", port, &process).unwrap();
+    let command = shell::command(&script).unwrap();
+    let [sh, c, text] = command.try_into().unwrap();
+    assert_eq!((sh.as_str(), c.as_str()), ("sh", "-c"));
+    Rendered { text, needs: script.needs, warnings: script.warnings }
+}
+
+/// What no command can be made from.
+fn refused(pairs: &[(&str, &str)], settings: &Settings, process: &Process) -> Refusal {
+    script(&secret(pairs), settings, "/jfs/x", None, process).unwrap_err()
 }
 
 const COMMUNITY: [(&str, &str); 2] = [("name", "test"), ("metaurl", "redis://r/1")];
@@ -65,7 +76,7 @@ fn community_lines_have_the_words_of_the_go_driver() {
         ),
     ] {
         let script = run(&[&COMMUNITY[..], extra].concat(), &settings(&["debug"], ""), Some(9567));
-        assert_eq!(text(&script), format!("/usr/local/bin/juicefs {init} || exit 1\n{mount}"));
+        assert_eq!(script.text, format!("/usr/local/bin/juicefs {init} || exit 1\n{mount}"));
     }
 }
 
@@ -73,14 +84,14 @@ fn community_lines_have_the_words_of_the_go_driver() {
 fn a_ready_made_configuration_takes_the_place_of_format_and_auth() {
     for pairs in [&COMMUNITY[..], &[("name", "test"), ("token", "t")]] {
         let script = run(&[pairs, &[("initconfig", "{}")]].concat(), &settings(&[], ""), None);
-        assert!(text(&script).starts_with("cp /etc/juicefs/test.conf /root/.juicefs || exit 1\nexec "));
+        assert!(script.text.starts_with("cp /etc/juicefs/test.conf /root/.juicefs || exit 1\nexec "));
     }
 }
 
 #[test]
 fn enterprise_lines_have_the_words_of_the_go_driver() {
     let mount = "exec /sbin/mount.juicefs test /jfs/test-volume -o foreground,no-update,debug";
-    assert_eq!(text(&run(&ENTERPRISE, &settings(&["debug"], ""), Some(9567))), mount);
+    assert_eq!(run(&ENTERPRISE, &settings(&["debug"], ""), Some(9567)).text, mount);
     for (extra, init) in [
         (
             &[
@@ -114,8 +125,8 @@ fn enterprise_lines_have_the_words_of_the_go_driver() {
         ),
     ] {
         let script = run(&[&ENTERPRISE[..], extra].concat(), &settings(&["debug"], ""), Some(9567));
-        assert_eq!(text(&script), format!("{init} || exit 1\n{mount}"));
-        assert_eq!(script.metrics_port, None);
+        assert_eq!(script.text, format!("{init} || exit 1\n{mount}"));
+        assert_eq!(script.needs.metrics_port, None);
     }
 }
 
@@ -124,13 +135,12 @@ fn the_directory_comes_after_the_options_and_before_metrics() {
     let mut settings = settings(&["a=1", "metricsx"], "test/jfs/test-volume/subpath");
     let community = run(&COMMUNITY, &settings, Some(9568));
     assert!(
-        text(&community)
-            .ends_with(" -o a=1,metricsx,subdir=test/jfs/test-volume/subpath,metrics=0.0.0.0:9568")
+        community.text.ends_with(" -o a=1,metricsx,subdir=test/jfs/test-volume/subpath,metrics=0.0.0.0:9568")
     );
-    assert_eq!(community.metrics_port, Some(9568));
+    assert_eq!(community.needs.metrics_port, Some(9568));
     let enterprise = run(&[("name", "test"), ("encrypt_rsa_key", "k")], &settings, None);
     assert_eq!(
-        text(&enterprise),
+        enterprise.text,
         "exec /sbin/mount.juicefs test /jfs/test-volume \
          -o foreground,no-update,rsa-key=/root/.rsa/rsa-key.pem,a=1,metricsx,subdir=test/jfs/test-volume/subpath"
     );
@@ -138,10 +148,10 @@ fn the_directory_comes_after_the_options_and_before_metrics() {
     settings.directory.ephemeral = Some("scratch".into());
     let script = run(&COMMUNITY, &settings, None);
     let directory = "subdir=test/jfs/test-volume/subpath/ephemeral-'$(JFS_POD_UID)'-scratch";
-    assert!(text(&script).ends_with(&format!(",{directory}")), "{}", text(&script));
-    assert!(script.needs_pod_uid);
+    assert!(script.text.ends_with(&format!(",{directory}")), "{}", script.text);
+    assert!(script.needs.pod_uid);
     settings.directory.path = String::new();
-    assert!(text(&run(&COMMUNITY, &settings, None)).ends_with(",subdir=ephemeral-'$(JFS_POD_UID)'-scratch"));
+    assert!(run(&COMMUNITY, &settings, None).text.ends_with(",subdir=ephemeral-'$(JFS_POD_UID)'-scratch"));
 }
 
 #[test]
@@ -149,8 +159,8 @@ fn metrics_follow_the_user_then_the_host_then_the_caller() {
     let metrics = |options: &[&str], host_network: bool, port: Option<u16>| {
         let settings = Settings { host_network, ..settings(options, "") };
         let script = run(&COMMUNITY, &settings, port);
-        let last = text(&script).rsplit([' ', ',']).next().unwrap().to_owned();
-        (last, script.metrics_port)
+        let last = script.text.rsplit([' ', ',']).next().unwrap().to_owned();
+        (last, script.needs.metrics_port)
     };
     assert_eq!(metrics(&["debug"], false, Some(9570)), ("metrics=0.0.0.0:9570".into(), Some(9570)));
     assert_eq!(metrics(&["debug"], false, None), ("debug".into(), None));
@@ -158,7 +168,7 @@ fn metrics_follow_the_user_then_the_host_then_the_caller() {
     assert_eq!(metrics(&["metrics=1.2.3.4:99"], false, Some(9570)), ("metrics=1.2.3.4:99".into(), Some(99)));
     assert_eq!(metrics(&["metrics=1.2.3.4:99"], true, Some(9570)), ("metrics=1.2.3.4:99".into(), None));
     assert_eq!(metrics(&["metrics=x:0"], false, Some(9570)), ("metrics=x:0".into(), None));
-    assert!(text(&run(&COMMUNITY, &settings(&[], ""), None)).ends_with("\" /jfs/test-volume"));
+    assert!(run(&COMMUNITY, &settings(&[], ""), None).text.ends_with("\" /jfs/test-volume"));
 
     let user = |options: &[&str]| user_metrics(&settings(options, "").options);
     assert_eq!(user(&["metrics=a:1", "metrics=[::]:2"]), UserMetrics::Port(2));
@@ -171,15 +181,13 @@ fn a_read_only_volume_is_mounted_so_once() {
     for (options, wanted) in [(&["a"][..], "ro,a"), (&["a", "ro"], "a,ro"), (&["", "read-only"], "read-only")]
     {
         let settings = Settings { read_only: true, ..settings(options, "") };
-        assert!(text(&run(&COMMUNITY, &settings, None)).ends_with(&format!(" -o {wanted}")));
+        assert!(run(&COMMUNITY, &settings, None).text.ends_with(&format!(" -o {wanted}")));
     }
 }
 
 #[test]
 fn what_no_option_can_carry_is_refused_by_name() {
-    let refused = |settings: &Settings| {
-        script(&secret(&COMMUNITY), settings, "/jfs/x", None, &Process::default()).unwrap_err()
-    };
+    let refused = |settings: &Settings| refused(&COMMUNITY, settings, &Process::default());
     let refusal = refused(&settings(&["debug", "cache-group=a,b"], ""));
     assert_eq!(refusal.code, Code::SettingInvalid);
     assert_eq!(refusal.place, "mount option \"cache-group\"");
@@ -187,21 +195,23 @@ fn what_no_option_can_carry_is_refused_by_name() {
     for directory in ["a,b", "a\0b"] {
         assert!(refused(&settings(&[], directory)).place.contains("subdir"), "{directory:?}");
     }
-    assert!(script(&secret(&COMMUNITY), &settings(&[], ""), "/jfs/\0", None, &Process::default()).is_err());
+    let (secret, settings, process) = (secret(&COMMUNITY), settings(&[], ""), Process::default());
+    let script = script(&secret, &settings, "/jfs/\0", None, &process).unwrap();
+    assert_eq!(shell::command(&script), Err(Nul));
 }
 
 #[test]
 fn an_encrypted_initconfig_needs_a_new_enough_client() {
     let pairs = [("name", "test"), ("token", "t"), ("initconfig", r#"{"encryptkeys": true}"#)];
     let old = run(&pairs, &settings(&[], ""), None);
-    assert!(text(&old).starts_with("/usr/bin/juicefs auth test "));
-    assert_eq!(old.files, []);
+    assert!(old.text.starts_with("/usr/bin/juicefs auth test "));
+    assert_eq!(old.needs.files, []);
     assert_eq!(old.warnings.len(), 1);
     for image in ["juicedata/mount:ee-5.1.0", "registry.example:5000/mount", "juicedata/mount:ee-nightly"] {
         let settings = Settings { image: image.into(), ..settings(&[], "") };
         let new = run(&pairs, &settings, None);
-        assert!(text(&new).starts_with("cp /etc/juicefs/test.conf /root/.juicefs || exit 1\n"), "{image}");
-        assert_eq!((new.files.len(), new.warnings.len()), (1, 0));
+        assert!(new.text.starts_with("cp /etc/juicefs/test.conf /root/.juicefs || exit 1\n"), "{image}");
+        assert_eq!((new.needs.files.len(), new.warnings.len()), (1, 0));
     }
 }
 
@@ -209,11 +219,13 @@ fn an_encrypted_initconfig_needs_a_new_enough_client() {
 fn keeping_the_configuration_needs_a_bucket() {
     let process = Process { no_update_config: true, ..Process::default() };
     let pairs = [("name", "test"), ("token", "t")];
-    let refusal = script(&secret(&pairs), &settings(&[], ""), "/jfs/x", None, &process).unwrap_err();
+    let refusal = refused(&pairs, &settings(&[], ""), &process);
     assert_eq!((refusal.code, refusal.place.as_str()), (Code::SecretInvalid, "user secret: bucket"));
     let pairs = [&pairs[..], &[("bucket", "b"), ("format-options", "x")]].concat();
-    let script = script(&secret(&pairs), &settings(&[], ""), "/jfs/x", None, &process).unwrap();
-    assert!(text(&script).contains(r#"--bucket=b --token="${token}" --no-update --x --conf-dir"#));
+    let (secret, settings) = (secret(&pairs), settings(&[], ""));
+    let script = script(&secret, &settings, "/jfs/x", None, &process).unwrap();
+    let auth = shell::line(&script.preparation[0]).unwrap();
+    assert!(auth.contains(r#"--bucket=b --token="${token}" --no-update --x --conf-dir"#));
 }
 
 #[test]
@@ -229,14 +241,14 @@ fn files_are_mounted_in_a_fixed_order() {
         None,
     );
     let files: Vec<_> =
-        script.files.iter().map(|file| (file.volume.as_str(), file.mount_path.as_str())).collect();
+        script.needs.files.iter().map(|file| (file.volume.as_str(), file.mount_path.as_str())).collect();
     assert_eq!(
         files,
         [("rsa-key", "/root/.rsa"), ("init-config", "/etc/juicefs"), ("config-1", "/a"), ("config-2", "/z")]
     );
     assert_eq!(
-        script.files[1].source,
+        script.needs.files[1].source,
         SecretSource::Injected { key: "initconfig", file: "test.conf".into() }
     );
-    assert_eq!(script.files[2].source, SecretSource::Named("alpha".into()));
+    assert_eq!(script.needs.files[2].source, SecretSource::Named("alpha".into()));
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as api;
 
 use crate::{
-    client::{POD_UID, SecretSource, shell::Nul},
+    client::{POD_UID, SecretSource, word::Nul},
     config::CacheSource,
     inject::{
         names::Names,
@@ -37,9 +37,10 @@ pub(crate) fn sidecars(
 ) -> Result<Vec<Sidecar>, Nul> {
     let mut updatedb: Option<String> = None;
     let host = plan.profile.host_directories && !immutable;
-    let moved = plan.clients.iter_mut().map(|client| {
-        (std::mem::take(&mut client.script.command), std::mem::take(&mut client.settings.resources))
-    });
+    let moved = plan
+        .clients
+        .iter_mut()
+        .map(|client| (std::mem::take(&mut client.command), std::mem::take(&mut client.settings.resources)));
     let moved: Vec<_> = moved.collect();
     let plan = &*plan;
     plan.clients
@@ -91,7 +92,7 @@ fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) ->
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone().filter(|_| plan.profile.pull_policy),
         env: Some(environment(plan, client)),
-        ports: client.script.metrics_port.map(|port| {
+        ports: client.needs.metrics_port.map(|port| {
             vec![api::ContainerPort {
                 name: Some(plan.metrics_port_name.to_owned()),
                 container_port: port.into(),
@@ -129,7 +130,7 @@ fn environment(plan: &Plan, client: &Client) -> Vec<api::EnvVar> {
         }),
         ..api::EnvVar::default()
     }));
-    if client.script.needs_pod_uid {
+    if client.needs.pod_uid {
         environment.push(api::EnvVar {
             name: POD_UID.to_owned(),
             value_from: Some(api::EnvVarSource {
@@ -244,7 +245,7 @@ impl Attachments<'_> {
     /// Files from secrets: the RSA key, the enterprise client's configuration, and whatever `configs` names.
     fn credentials(&mut self) {
         let client = self.client;
-        for files in &client.script.files {
+        for files in &client.needs.files {
             let source = match &files.source {
                 SecretSource::Injected { key, file } => secret_item(&client.credentials, key, file),
                 SecretSource::Named(name) => secret(name),

@@ -6,8 +6,8 @@
 use k8s_openapi::api::core::v1 as api;
 
 use crate::{
-    client::shell::{Nul, quote},
-    inject::Volumes,
+    client::word::Nul,
+    inject::{Volumes, shell::quote},
     notation::ExitOrder,
     pod::{Container, Pod},
 };
@@ -34,7 +34,7 @@ pub(crate) fn first(pod: &Pod<'_>, volumes: &Volumes<'_>, after: &[String]) -> u
 pub(crate) fn startup_probe(mount_point: &str) -> Result<api::Probe, Nul> {
     let mount_point = quote(mount_point)?;
     Ok(api::Probe {
-        exec: Some(shell(&format!("[ \"$(stat -c %i {mount_point})\" = 1 ]"))),
+        exec: Some(run_by_shell(&format!("[ \"$(stat -c %i {mount_point})\" = 1 ]"))),
         period_seconds: Some(1),
         // `stat` hangs while nobody serves the mount; the kubelet ends it.
         timeout_seconds: Some(3),
@@ -119,10 +119,10 @@ fn read_statistic(name: &str, statistics: &str) -> String {
 }
 
 fn handler(script: &str) -> api::LifecycleHandler {
-    api::LifecycleHandler { exec: Some(shell(script)), ..api::LifecycleHandler::default() }
+    api::LifecycleHandler { exec: Some(run_by_shell(script)), ..api::LifecycleHandler::default() }
 }
 
-fn shell(script: &str) -> api::ExecAction {
+fn run_by_shell(script: &str) -> api::ExecAction {
     api::ExecAction { command: Some(vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]) }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    client::{self, Script, UserMetrics},
+    client::{self, Needs, UserMetrics},
     config::ClaimReference,
     inject::{
         Engine, Family, Subject, VolumeReport, check,
         names::Names,
         node, order, outline,
         profile::{Profile, Shared},
+        shell,
     },
     map::Map,
     notation::ExitOrder,
@@ -70,8 +71,10 @@ pub(crate) struct Client {
     pub(crate) mount_point: String,
     /// Name of the Secret in the pod's namespace.
     pub(crate) credentials: String,
-    /// The command lines.
-    pub(crate) script: Script,
+    /// The container's `command`.
+    pub(crate) command: Vec<String>,
+    /// What the container has to have for it.
+    pub(crate) needs: Needs,
 }
 
 impl Client {
@@ -234,7 +237,9 @@ impl Planner<'_, '_> {
         self.plan.warnings.extend(settings.warnings.iter().cloned());
         let metrics_port = self.metrics_port(&secret, &settings);
         let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
-        self.plan.warnings.extend(script.warnings.iter().cloned());
+        let command = shell::command(&script).map_err(|nul| client::unusable("the client's command", nul))?;
+        let needs = script.needs;
+        self.plan.warnings.extend(script.warnings);
         let credentials = match resolved.claim.name() {
             Some(name) => injected_secret_name(name),
             None => class_secret_name(&resolved.claim.class),
@@ -250,7 +255,8 @@ impl Planner<'_, '_> {
             host_directory,
             mount_point,
             credentials,
-            script,
+            command,
+            needs,
         });
         Ok(())
     }

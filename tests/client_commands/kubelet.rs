@@ -2,7 +2,10 @@
 
 use std::os::unix::ffi::OsStringExt;
 
-use juicefs_sidecar::client::shell::{Word, quote, shield_from_kubelet};
+use juicefs_sidecar::{
+    client::word::Word,
+    inject::shell::{line, quote, shield_from_kubelet},
+};
 use proptest::prelude::*;
 
 /// Expands `$(NAME)` and `$$`; bytes in, bytes out.
@@ -75,8 +78,8 @@ proptest! {
 
     #[test]
     fn parts_of_a_word_do_not_meet_in_the_kubelet(left in r"[$()a' é]{0,9}", right in r"[$()a' é]{0,9}") {
-        let word = Word::literal(left.clone()).and_kubelet("UID").and_variable("v").and(right.clone());
-        let expanded = expand(&word.render().unwrap(), |name| (name == "UID").then(|| "1-2".into()));
+        let word = Word::literal(left.clone()).and_pod_uid().and_variable("v").and(right.clone());
+        let expanded = expand(&line(&[word]).unwrap(), |name| (name == "JFS_POD_UID").then(|| "1-2".into()));
         let quoted = |text: &str| if text.is_empty() { String::new() } else { quote(text).unwrap() };
         let wanted = format!("{}'1-2'\"${{v}}\"{}", quoted(&left), quoted(&right));
         prop_assert_eq!(String::from_utf8(expanded).unwrap(), wanted);

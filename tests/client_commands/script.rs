@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 
 use juicefs_sidecar::{
-    client::Script,
+    client::Needs,
     config::Process,
+    inject::shell,
     volume::{Settings, UserSecret},
 };
+
+/// What a client's container runs.
+pub(crate) struct Script {
+    pub(crate) command: Vec<String>,
+    pub(crate) needs: Needs,
+}
 
 /// The script for a user secret of these keys and values.
 pub(crate) fn script(secret: &[(&str, &str)], settings: &Settings, mount_point: &str) -> Script {
     let data: BTreeMap<String, Vec<u8>> =
         secret.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
-    let facts = UserSecret::parse(&data).expect("the user secret is good");
-    juicefs_sidecar::client::script(&facts, settings, mount_point, None, &Process::default())
-        .expect("the values fit a command line")
+    let (facts, process) = (UserSecret::parse(&data).expect("the user secret is good"), Process::default());
+    let script = juicefs_sidecar::client::script(&facts, settings, mount_point, None, &process)
+        .expect("the values fit a command line");
+    Script { command: shell::command(&script).expect("no value has a NUL byte"), needs: script.needs }
 }

@@ -174,7 +174,7 @@ fn community_gets(stage: &Stage, value: &str) {
         secret.push(("format-options", &format_options));
     }
     let script = script(&secret, &settings, MOUNT_POINT);
-    assert!(script.needs_pod_uid);
+    assert!(script.needs.pod_uid);
     // What the kubelet would take from the injected secret: as hostile as the rest.
     let environment = [("metaurl", value), ("secretkey", value), ("session_token", value)];
 
