@@ -167,15 +167,15 @@ pub fn answer(body: &[u8], endpoint: Endpoint, engine: &Engine<'_>) -> Answer {
 
 /// Parses a body with an object of type `O` and answers with what `decide` makes of the request.
 ///
-/// `wanted` says whether the object is one this endpoint reads at all; an object that cannot be parsed is an error
-/// only then. `decide` also returns the name to log.
+/// `unwanted` decides on objects that this endpoint does not read at all; of others, one that cannot be parsed is an
+/// error. `decide` also returns the name to log.
 fn answer_with<'a, O: Deserialize<'a>>(
     body: &'a [u8],
-    wanted: fn(&Request<'_, Ignored>) -> Result<(), Decision>,
+    unwanted: fn(&Request<'_, Ignored>) -> Option<Decision>,
     decide: impl FnOnce(&Request<'a, O>) -> (String, Decision),
 ) -> Answer {
     let Ok(review) = parse::<O>(body) else {
-        return unreadable::<O>(body, wanted);
+        return unreadable::<O>(body, unwanted);
     };
     match review.question() {
         Ok((version, request)) => {
@@ -189,7 +189,7 @@ fn answer_with<'a, O: Deserialize<'a>>(
 /// The answer to a body whose outline or object does not parse: a review if at least the outline does.
 fn unreadable<'a, O: Deserialize<'a>>(
     body: &'a [u8],
-    wanted: fn(&Request<'_, Ignored>) -> Result<(), Decision>,
+    unwanted: fn(&Request<'_, Ignored>) -> Option<Decision>,
 ) -> Answer {
     let Ok(review) = parse::<Ignored>(body) else {
         let (place, what) = complaint::<O>(body);
@@ -197,7 +197,7 @@ fn unreadable<'a, O: Deserialize<'a>>(
     };
     match review.question() {
         Ok((version, request)) => {
-            let decision = wanted(request).err().unwrap_or_else(|| {
+            let decision = unwanted(request).unwrap_or_else(|| {
                 let (place, what) = complaint::<O>(body);
                 let remedy = "correct this field; it is not what the API of Kubernetes says it is, or larger than \
                               any real one";

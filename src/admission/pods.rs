@@ -12,25 +12,25 @@ use crate::{
 
 /// Answers a review sent to one of the two injection paths.
 pub(super) fn answer(body: &[u8], family: Family, engine: &Engine<'_>) -> Answer {
-    answer_with::<Pod<'_>>(body, wanted, |request| {
+    answer_with::<Pod<'_>>(body, unwanted, |request| {
         let name = request.object.as_ref().map_or("", |pod| {
             let metadata = &pod.metadata;
             text(metadata.name.as_ref().or(metadata.generate_name.as_ref()))
         });
         let name = if name.is_empty() { text(request.name.as_ref()) } else { name };
-        (name.to_owned(), wanted(request).err().unwrap_or_else(|| decide(body, request, family, engine)))
+        (name.to_owned(), unwanted(request).unwrap_or_else(|| decide(body, request, family, engine)))
     })
 }
 
 /// Only creations of pods are mutated: sidecars cannot be added later, and subresources are not pods.
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
+fn unwanted<O>(request: &Request<'_, O>) -> Option<Decision> {
     if !request.is_core("Pod") {
-        return Err(Decision::new(Code::NotAPod, "only pods themselves are injected"));
+        return Some(Decision::new(Code::NotAPod, "only pods themselves are injected"));
     }
     if request.operation() != "CREATE" {
-        return Err(Decision::new(Code::NotACreation, "only creations of pods are injected"));
+        return Some(Decision::new(Code::NotACreation, "only creations of pods are injected"));
     }
-    Ok(())
+    None
 }
 
 fn decide(body: &[u8], request: &Request<'_, Pod<'_>>, family: Family, engine: &Engine<'_>) -> Decision {

@@ -28,21 +28,21 @@ struct Secret<'a> {
 
 /// Answers a review sent to the path that validates secrets.
 pub(super) fn answer(body: &[u8]) -> Answer {
-    answer_with::<Secret<'_>>(body, wanted, |request| {
+    answer_with::<Secret<'_>>(body, unwanted, |request| {
         let name = text(request.name.as_ref()).to_owned();
-        let decision = wanted(request).err().unwrap_or_else(|| decide(request));
+        let decision = unwanted(request).unwrap_or_else(|| decide(request));
         (name, decision)
     })
 }
 
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
+fn unwanted<O>(request: &Request<'_, O>) -> Option<Decision> {
     if !request.is_core("Secret") {
-        return Err(Decision::new(Code::Valid, "only secrets are validated here"));
+        return Some(Decision::new(Code::Valid, "only secrets are validated here"));
     }
     if !matches!(request.operation(), "CREATE" | "UPDATE") {
-        return Err(Decision::new(Code::Valid, "only creations and updates of secrets are validated"));
+        return Some(Decision::new(Code::Valid, "only creations and updates of secrets are validated"));
     }
-    Ok(())
+    None
 }
 
 fn decide(request: &Request<'_, Secret<'_>>) -> Decision {

@@ -12,23 +12,23 @@ use crate::{
 
 /// Answers a review sent to the path that validates volumes.
 pub(super) fn answer(body: &[u8], engine: &Engine<'_>) -> Answer {
-    answer_with::<PersistentVolume>(body, wanted, |request| {
+    answer_with::<PersistentVolume>(body, unwanted, |request| {
         let name = match text(request.name.as_ref()) {
             "" => request.object.as_ref().map_or("", |volume| &volume.metadata.name),
             name => name,
         };
-        (name.to_owned(), wanted(request).err().unwrap_or_else(|| decide(request, engine)))
+        (name.to_owned(), unwanted(request).unwrap_or_else(|| decide(request, engine)))
     })
 }
 
-fn wanted<O>(request: &Request<'_, O>) -> Result<(), Decision> {
+fn unwanted<O>(request: &Request<'_, O>) -> Option<Decision> {
     if !request.is_core("PersistentVolume") {
-        return Err(Decision::new(Code::Valid, "only persistentvolumes are validated here"));
+        return Some(Decision::new(Code::Valid, "only persistentvolumes are validated here"));
     }
     if request.operation() != "CREATE" {
-        return Err(Decision::new(Code::Valid, "only creations of persistentvolumes are validated"));
+        return Some(Decision::new(Code::Valid, "only creations of persistentvolumes are validated"));
     }
-    Ok(())
+    None
 }
 
 fn decide(request: &Request<'_, PersistentVolume>, engine: &Engine<'_>) -> Decision {
