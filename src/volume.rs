@@ -2,6 +2,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod attributes;
+pub mod backing;
 pub(crate) mod by_name;
 pub mod cache;
 pub mod catalog;

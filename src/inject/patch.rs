@@ -105,7 +105,7 @@ impl Writer<'_> {
             source: source.to_owned(),
             shared: shared.to_owned(),
             claim: claim.unwrap_or_default().to_owned(),
-            persistent_volume: client.resolved.volume_name.to_string(),
+            persistent_volume: client.resolved.volume.name.to_string(),
             directory: client.settings.directory.to_string(),
         });
     }

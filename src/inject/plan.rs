@@ -184,7 +184,7 @@ impl Plan {
         let report = |client: &mut Client| VolumeReport {
             pod_volumes: client.resolved.pod_volumes.iter().map(|volume| volume.name.clone()).collect(),
             claim: client.resolved.claim.name().unwrap_or_default().to_owned(),
-            volume: client.resolved.volume_name.to_string(),
+            volume: client.resolved.volume.name.to_string(),
             container: client.container.clone(),
             profile,
             native,

@@ -133,7 +133,7 @@ impl<'a> Sources<'a> {
         allowed
             .then(|| held(Holder::Claim, &resolved.claim.annotations))
             .flatten()
-            .or_else(|| held(Holder::Volume, &resolved.attributes))
+            .or_else(|| held(Holder::Volume, &resolved.volume.attributes))
     }
 
     /// Refuses the value of an attribute, quoting it if it is short; longer ones may hold anything.
@@ -150,7 +150,7 @@ impl<'a> Sources<'a> {
     pub(super) fn place(&self, origin: Origin<'_>) -> String {
         match origin {
             Origin::Held(holder, key) => place(self.inputs.resolved, Attribute { holder, key, value: "" }),
-            origin => origin.source(self.inputs.resolved.bound).to_string(),
+            origin => origin.source(self.inputs.resolved.volume.bound).to_string(),
         }
     }
 
@@ -168,7 +168,7 @@ impl<'a> Sources<'a> {
     /// Speaks about attributes and annotations that nothing comes of, and refuses what the Go driver refuses.
     pub(super) fn check_attributes(&mut self) -> Result<(), Refusal> {
         let resolved = self.inputs.resolved;
-        for (key, value) in resolved.attributes.iter() {
+        for (key, value) in resolved.volume.attributes.iter() {
             self.check_attribute(Attribute { holder: Holder::Volume, key, value })?;
         }
         let every_one = self.inputs.config.allow_unsafe_claim_annotations;
@@ -230,12 +230,12 @@ pub(super) fn string_map(text: &str) -> Option<BTreeMap<String, String>> {
 pub(super) fn place(resolved: &Resolved, attribute: Attribute<'_>) -> String {
     let key = attribute.key;
     match (attribute.holder, key.strip_prefix("spec.")) {
-        (Holder::Volume, None) if resolved.bound => {
-            format!("persistentvolume {:?}: spec.csi.volumeAttributes[{key:?}]", resolved.volume_name)
+        (Holder::Volume, None) if resolved.volume.bound => {
+            format!("persistentvolume {:?}: spec.csi.volumeAttributes[{key:?}]", resolved.volume.name)
         }
         (Holder::Volume, None) => format!("storageclass {:?}: parameters[{key:?}]", resolved.claim.class),
-        (Holder::Volume, Some(_)) if resolved.bound => {
-            format!("persistentvolume {:?}: {key}", resolved.volume_name)
+        (Holder::Volume, Some(_)) if resolved.volume.bound => {
+            format!("persistentvolume {:?}: {key}", resolved.volume.name)
         }
         (Holder::Volume, Some(field)) => format!("storageclass {:?}: {field}", resolved.claim.class),
         (Holder::Claim, _) => {

@@ -75,7 +75,7 @@ pub(super) fn settle<'a>(
 /// The client ends an option at every comma, so an entry with commas is several.
 fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     let resolved = sources.inputs.resolved;
-    let mut list = Vec::with_capacity(resolved.mount_options.len() + 4);
+    let mut list = Vec::with_capacity(resolved.volume.mount_options.len() + 4);
     if let Some(patch) = sources.patch.mount_options {
         let origin = Origin::picked(&patch);
         for text in patch.value {
@@ -99,7 +99,7 @@ fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     if sources.only_reads {
         add("ro", Origin::Held(Holder::Volume, "spec.accessModes"));
     }
-    for text in resolved.mount_options.iter().flat_map(|text| text.split(',')) {
+    for text in resolved.volume.mount_options.iter().flat_map(|text| text.split(',')) {
         add(text, Origin::Held(Holder::Volume, FIELD));
     }
     if let Some(attribute) = sources.attribute(attributes::MOUNT_OPTIONS) {
@@ -139,7 +139,7 @@ fn directory(sources: &mut Sources<'_>, list: &[MountOption<'_>]) -> Result<Dire
         append(&mut path, attribute.value, absolute).map_err(|what| {
             sources.refuse_attribute(attribute, what, "name a directory below that of the volume's class")
         })?;
-        let pattern = sources.attribute(attributes::PATH_PATTERN).filter(|_| !resolved.bound);
+        let pattern = sources.attribute(attributes::PATH_PATTERN).filter(|_| !resolved.volume.bound);
         let origin = pattern.filter(|pattern| pattern.value == attribute.value).unwrap_or(attribute).origin();
         sources.explain("subPath", origin, || attribute.value.to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::SecretReference;
+use super::backing::Backing;
 use crate::map::Map;
 
 /// One JuiceFS claim of a pod, with the volume behind it.
@@ -12,21 +12,8 @@ pub struct Resolved {
     pub pod_volumes: PodVolumes,
     /// The claim.
     pub claim: ClaimIdentity,
-    /// Name of the PersistentVolume; for an unbound claim the name it will get, as far as known; empty for an
-    /// ephemeral one.
-    pub volume_name: Arc<str>,
-    /// The volume's handle; equals the name for dynamic volumes.
-    pub volume_handle: Arc<str>,
-    /// The PersistentVolume's attributes; for an unbound claim the class's resolved parameters plus `subPath`.
-    pub attributes: Map,
-    /// Mount options of the PersistentVolume, or the class's resolved ones.
-    pub mount_options: Arc<[Arc<str>]>,
-    /// Whether the access modes of the PersistentVolume, or of the claim, allow nothing but reading.
-    pub only_reads: bool,
-    /// Where the user secret is.
-    pub secret: SecretReference,
-    /// Whether the claim is bound to an existing volume; otherwise everything was planned from its class.
-    pub bound: bool,
+    /// What is behind it.
+    pub volume: Backing,
     /// For a generic ephemeral volume without `pathPattern`: the pod volume its directory is named after.
     pub ephemeral_directory: Option<String>,
 }

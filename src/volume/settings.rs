@@ -231,11 +231,11 @@ impl<'a> Sources<'a> {
             inputs,
             templates: Templates {
                 mount_point: inputs.mount_point,
-                volume_id: &resolved.volume_handle,
+                volume_id: &resolved.volume.handle,
                 volume_name: &inputs.secret.name,
-                sub_path: resolved.attributes.get(attributes::SUB_PATH).map_or("", |path| path),
+                sub_path: resolved.volume.attributes.get(attributes::SUB_PATH).map_or("", |path| path),
             },
-            only_reads: resolved.only_reads,
+            only_reads: resolved.volume.only_reads,
             warnings: std::mem::take(&mut patch.warnings),
             provenance: Vec::new(),
             patch,
@@ -250,7 +250,7 @@ impl<'a> Sources<'a> {
         value: impl FnOnce() -> String,
     ) {
         if self.inputs.explain {
-            let source = origin.source(self.inputs.resolved.bound);
+            let source = origin.source(self.inputs.resolved.volume.bound);
             self.provenance.push(Provenance { setting, value: value(), source });
         }
     }
@@ -258,8 +258,8 @@ impl<'a> Sources<'a> {
     /// The object most settings are on, for messages about several of them.
     pub(super) fn subject(&self) -> String {
         let resolved = self.inputs.resolved;
-        if resolved.bound {
-            format!("persistentvolume {:?}", resolved.volume_name)
+        if resolved.volume.bound {
+            format!("persistentvolume {:?}", resolved.volume.name)
         } else {
             format!("storageclass {:?}", resolved.claim.class)
         }

@@ -6,12 +6,11 @@ use super::{Catalog, index::Key, strings::Strings};
 use crate::{
     map::Map,
     volume::{
-        attributes,
+        attributes, backing,
         objects::{
             Claim, ClaimReference, CsiSource, Metadata, Namespace, Node, PersistentVolume, Secret,
             SecretReference, StorageClass,
         },
-        resolve,
     },
 };
 
@@ -76,7 +75,7 @@ impl Kind for Claim {
         // The templates of a class may ask for any annotation, until they have been resolved.
         let bound = !spec.volume_name.is_empty();
         let wanted =
-            |key: &str| if bound { resolve::is_read_of_bound_claim(key) } else { key != LAST_APPLIED };
+            |key: &str| if bound { backing::is_read_of_bound_claim(key) } else { key != LAST_APPLIED };
         let metadata = Metadata {
             uid: strings.share(&metadata.uid),
             labels: strings.map(&metadata.labels, |_| true),

@@ -5,6 +5,7 @@ use crate::{
     config::CacheSource,
     notation::Quantity,
     volume::{
+        backing::Backing,
         objects::SecretReference,
         resolved::{ClaimIdentity, ClaimName, PodVolume},
     },
@@ -35,13 +36,15 @@ fn case() -> Case {
             annotations: Map::default(),
             class: "fast".into(),
         },
-        volume_name: "pv-1".into(),
-        volume_handle: "handle-1".into(),
-        attributes: Map::default(),
-        mount_options: Arc::default(),
-        only_reads: false,
-        secret: SecretReference::default(),
-        bound: true,
+        volume: Backing {
+            name: "pv-1".into(),
+            handle: "handle-1".into(),
+            attributes: Map::default(),
+            mount_options: Arc::default(),
+            only_reads: false,
+            secret: SecretReference::default(),
+            bound: true,
+        },
         ephemeral_directory: None,
     };
     Case {
@@ -57,7 +60,7 @@ fn case() -> Case {
 
 impl Case {
     fn attributes(mut self, pairs: &[(&str, &str)]) -> Self {
-        self.resolved.attributes = map(pairs);
+        self.resolved.volume.attributes = map(pairs);
         self
     }
 
@@ -67,7 +70,7 @@ impl Case {
     }
 
     fn options(mut self, options: &[&str]) -> Self {
-        self.resolved.mount_options = options.iter().map(|option| (*option).into()).collect();
+        self.resolved.volume.mount_options = options.iter().map(|option| (*option).into()).collect();
         self
     }
 
@@ -170,7 +173,7 @@ fn images_follow_the_edition_and_the_precedence() {
     assert_eq!(from(&case), ("process:1".into(), Source::Process));
     case = case.attributes(&[("juicefs/mount-image", "volume:1")]);
     assert_eq!(from(&case), ("volume:1".into(), Source::Volume("juicefs/mount-image".into())));
-    case.resolved.bound = false;
+    case.resolved.volume.bound = false;
     assert_eq!(from(&case), ("volume:1".into(), Source::Class("juicefs/mount-image".into())));
     case = case.annotations(&[("juicefs/mount-image", "claim:1")]);
     assert_eq!(from(&case).0, "volume:1", "claims may not choose images");
@@ -301,7 +304,7 @@ fn options_of_the_configmap_come_first_and_replace_their_like() {
         .options(&["cache-size = 100", " writeback ", "", "token=a=b"])
         .attributes(&[("mountOptions", "debug,buffer-size=100, cache-size=5")])
         .config("mountPodPatch: [{mountOptions: [cache-size=204800, 'fsname=${VOLUME_ID}']}]");
-    case.resolved.only_reads = true;
+    case.resolved.volume.only_reads = true;
     let settings = case.serverless().settings();
     assert_eq!(
         settings.options,
@@ -355,7 +358,7 @@ fn sub_directories_are_joined_and_confined() {
         case.refusal()
             .starts_with("persistentvolume \"pv-1\": spec.mountOptions: subdir \"..\" leads out of")
     );
-    case.resolved.bound = false;
+    case.resolved.volume.bound = false;
     assert!(case.refusal().starts_with("storageclass \"fast\": mountOptions: subdir"));
 }
 
