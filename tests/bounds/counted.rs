@@ -12,11 +12,24 @@ static COUNTED: Counted = Counted;
 thread_local! {
     static NOW: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
+    static ALL: Cell<Work> = const { Cell::new(Work { allocations: 0, bytes: 0 }) };
 }
 
 struct Counted;
 
+/// What was asked of the allocator.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) allocations: usize,
+    pub(crate) bytes: usize,
+}
+
 fn count(bytes: isize) {
+    if bytes > 0 {
+        let add =
+            |all: Work| Work { allocations: all.allocations + 1, bytes: all.bytes + bytes.unsigned_abs() };
+        let _ = ALL.try_with(|all| all.set(add(all.get())));
+    }
     let _ = NOW.try_with(|now| {
         now.set(now.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(now.get())));
@@ -51,4 +64,12 @@ pub(crate) fn peak(work: impl FnOnce()) -> usize {
     PEAK.set(before);
     work();
     usize::try_from(PEAK.get() - before).unwrap_or(0)
+}
+
+/// Everything that `work` asks for, whether it gives it back or not.
+pub(crate) fn work(work: impl FnOnce()) -> Work {
+    let before = ALL.get();
+    work();
+    let after = ALL.get();
+    Work { allocations: after.allocations - before.allocations, bytes: after.bytes - before.bytes }
 }

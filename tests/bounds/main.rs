@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod counted;
+#[cfg(test)]
+mod scaling;
 
 #[cfg(test)]
 mod tests {
