@@ -45,7 +45,7 @@ async fn no_creation_fails_because_of_us_whatever_happens_to_the_cluster() {
 
     a_replica_is_killed(&mut cluster).await;
     the_replicas_are_rolled(&mut cluster).await;
-    the_secrets_are_deleted(&mut cluster).await;
+    the_secrets_are_lost(&mut cluster).await;
     the_registration_is_deleted(&mut cluster).await;
     the_leader_is_killed(&mut cluster).await;
     the_configuration_is_broken(&mut cluster).await;
@@ -125,18 +125,24 @@ async fn the_replicas_are_rolled(cluster: &mut Cluster) {
     cluster.goes_on("both replicas rolled", &[]).await;
 }
 
-async fn the_secrets_are_deleted(cluster: &mut Cluster) {
+async fn the_secrets_are_lost(cluster: &mut Cluster) {
     let secrets = Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE);
-    for name in ["juicefs-sidecar-tls", "juicefs-sidecar-ca"] {
+    let (serving, authority) = ("juicefs-sidecar-tls", "juicefs-sidecar-ca");
+    for (name, what) in [(serving, "deleted"), (authority, "deleted"), (authority, "damaged")] {
         let before = cluster.leaf().await;
-        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+        if what == "deleted" {
+            secrets.delete(name, &DeleteParams::default()).await.unwrap();
+        } else {
+            let keyless = json!({"data": {"tls.key": "Cg=="}});
+            secrets.patch(name, &PatchParams::default(), &Patch::Merge(keyless)).await.unwrap();
+        }
         eventually("another serving certificate", async || {
             let now = cluster.leaf().await;
             (now.is_some() && now != before).then_some(())
         })
         .await;
         cluster.forced_rotation();
-        cluster.goes_on(&format!("{name} deleted"), &[]).await;
+        cluster.goes_on(&format!("{name} {what}"), &[]).await;
     }
 }
 
