@@ -5,9 +5,11 @@ mod controller;
 mod explain;
 mod inject;
 mod input;
+mod installation;
 mod output;
 pub mod process;
 mod review;
+mod serve;
 mod signals;
 mod uninject;
 pub mod webhook;
@@ -53,6 +55,8 @@ enum Action {
     Webhook(Box<webhook::WebhookArguments>),
     /// Keep the webhook's certificates and registration in a cluster, and watch for pods without a client
     Controller(Box<controller::ControllerArguments>),
+    /// Serve the webhook and do the controller's work, in one process
+    Serve(Box<serve::ServeArguments>),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -68,6 +72,7 @@ pub fn run() -> ExitCode {
         Action::Review(arguments) => arguments.run(&mut output),
         Action::Webhook(arguments) => Ok(arguments.run()),
         Action::Controller(arguments) => Ok(arguments.run()),
+        Action::Serve(arguments) => Ok(arguments.run()),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),
     };
     match done {

@@ -12,7 +12,7 @@ use crate::{config::Process, notation::Version};
 #[command(next_help_heading = "Driver")]
 pub struct ProcessArguments {
     /// CSI driver name that makes a volume ours [default: csi.juicefs.com]
-    #[arg(long, env = "DRIVER_NAME", value_name = "NAME")]
+    #[arg(long, env = "DRIVER_NAME", value_name = "NAME", value_parser = driver_name)]
     driver_name: Option<String>,
 
     /// Image of the community client, where neither volume nor ConfigMap names one
@@ -84,6 +84,16 @@ fn editions(image: &str) -> (bool, bool) {
         Some(tag) if tag.starts_with("ce-") => (true, false),
         Some(tag) if tag.starts_with("ee-") => (false, true),
         Some(_) => (true, true),
+    }
+}
+
+/// A driver's name becomes part of expressions; an empty one is none.
+pub(super) fn driver_name(text: &str) -> Result<String, String> {
+    let is_name = rustls::pki_types::DnsName::try_from(text).is_ok() && text == text.to_ascii_lowercase();
+    if is_name || text.is_empty() {
+        Ok(text.to_owned())
+    } else {
+        Err("give the name of a CSI driver, like csi.juicefs.com".to_owned())
     }
 }
 

@@ -77,6 +77,16 @@ pub enum NoCaches {
     Forbidden(String),
 }
 
+impl NoCaches {
+    /// The exit code: each way to fail has its own.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Unreachable(_) => 3,
+            Self::Forbidden(_) => 4,
+        }
+    }
+}
+
 /// Which kinds have been listed, and what is forbidden.
 #[derive(Debug, Default)]
 struct Progress {

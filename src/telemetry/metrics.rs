@@ -103,6 +103,13 @@ impl Metrics {
         metrics
     }
 
+    /// With what else the program counts.
+    pub fn with<M>(register: impl FnOnce(&mut Registry) -> M) -> (Self, M) {
+        let mut metrics = Self::new();
+        let others = register(&mut metrics.registry);
+        (metrics, others)
+    }
+
     fn create_series(&self) {
         for endpoint in Endpoint::ALL {
             drop(self.durations.get_or_create(&ByEndpoint { endpoint: endpoint.name() }));

@@ -22,5 +22,6 @@ mod objects;
 mod program;
 mod registration;
 mod rights;
+mod serve;
 mod service;
 mod watching;

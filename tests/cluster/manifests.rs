@@ -17,7 +17,11 @@ use super::control_plane::{self, ControlPlane, eventually};
 /// Where they install.
 pub(crate) const NAMESPACE: &str = "juicefs-sidecar";
 /// Kustomizations: ours as it stands, and with each component.
-const VARIANTS: [&[&str]; 2] = [&[], &["webhook-config/components/beside-csi-driver"]];
+const VARIANTS: [&[&str]; 3] = [
+    &[],
+    &["webhook-config/components/beside-csi-driver"],
+    &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program"],
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +33,7 @@ fn stdout(output: &Output) -> String {
 }
 
 /// What `kubectl kustomize` makes of the base with these components.
-fn built(plane: &ControlPlane, components: &[&str]) -> String {
+pub(crate) fn built(plane: &ControlPlane, components: &[&str]) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let folder =
@@ -125,6 +129,9 @@ fn components_change_what_they_say() {
     let base = built(plane, VARIANTS[0]);
     let beside = built(plane, VARIANTS[1]);
     assert_eq!(base.matches("kind: Deployment").count(), 2);
+    let one_program = built(plane, VARIANTS[2]);
+    assert_eq!(one_program.matches("kind: Deployment").count(), 1);
+    assert!(one_program.contains("- serve\n") && !one_program.contains("kind: CSIDriver"));
     let certificates = built(plane, &["certs"]);
     assert!(certificates.contains("- --inject-ca-from=juicefs-sidecar/juicefs-sidecar-webhook\n"));
     let role = |text: &str| text.contains("- secrets\n  verbs:\n  - create\n");

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Manifests and configuration, as files.
-pub(super) struct Files {
+pub(in crate::cli) struct Files {
     pub(super) manifests: Vec<PathBuf>,
     pub(super) config: Option<PathBuf>,
     pub(super) process: ProcessArguments,

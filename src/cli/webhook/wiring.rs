@@ -1,10 +1,6 @@
 //! From flags to a running server.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -12,8 +8,7 @@ use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use super::{
-    WebhookArguments,
-    cluster::{namespace, watch},
+    arguments::ServingArguments,
     manifests::Files,
     serving::{Certificate, Serving},
 };
@@ -24,47 +19,78 @@ use crate::{
         serve::{Drain, Listeners, serve},
         state::{App, State},
     },
-    cli::signals::Signals,
-    cluster::serving_certificate,
+    cli::{installation::Installation, signals::Signals},
+    cluster::{Caches, Live, Settings, serving_certificate},
+    config::Process,
     telemetry::Metrics,
-    tls::{files, inspect::Validity, issue::issue},
+    tls::{files::publish, inspect::Validity, issue::issue},
     volume::Catalog,
 };
 
 /// What is waited for, as `/readyz` has it.
 const CERTIFICATE: &str = "the serving certificate";
 
-pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
-    let (state, manifests) = state(arguments)?;
-    let (certificate, ca_pem) = certificate(arguments)?;
-    let serving = Arc::new(Serving { certificate, client_ca: arguments.client_ca.clone() });
-    let serving_seen = serving.fingerprint()?;
-    let (tls, validity) = serving.load()?;
-    let tls = Arc::new(ArcSwap::from_pointee(tls));
-    let metrics = Metrics::new();
-    let listeners = Listeners::bind(arguments.listen, arguments.metrics_listen).context("cannot listen")?;
-    // Only now: a second server on the same port must not overwrite the CA of the first.
-    if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
-        files::publish(path, ca_pem)?;
+/// A webhook that is about to serve.
+pub(in crate::cli) struct Webhook<'a> {
+    arguments: &'a ServingArguments,
+    files: Option<(Files, u64)>,
+    serving: Arc<Serving>,
+    serving_seen: u64,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    listeners: Listeners,
+    app: Arc<App>,
+    self_made: bool,
+}
+
+impl<'a> Webhook<'a> {
+    /// Reads files, makes what certificate is to be made, and binds the ports; without files it is a cluster's.
+    pub(in crate::cli) fn prepare(
+        arguments: &'a ServingArguments,
+        metrics_listen: SocketAddr,
+        process: Process,
+        files: Option<Files>,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let over_cluster = files.is_none();
+        let (state, files) = state(process, files)?;
+        let (certificate, ca_pem) = certificate(arguments, over_cluster)?;
+        let serving = Arc::new(Serving { certificate, client_ca: arguments.client_ca.clone() });
+        let serving_seen = serving.fingerprint()?;
+        let (tls, validity) = serving.load()?;
+        let listeners = Listeners::bind(arguments.listen, metrics_listen).context("cannot listen")?;
+        // Only now: a second server on the same port must not overwrite the CA of the first.
+        if let (Some(path), Some(ca_pem)) = (&arguments.ca_out, &ca_pem) {
+            publish(path, ca_pem)?;
+        }
+        let limits = Limits { connections: arguments.max_connections, ..Limits::default() };
+        let app = Arc::new(App::new(state, metrics, limits));
+        app.awaits(CERTIFICATE);
+        dated(&app, validity);
+        let tls = Arc::new(ArcSwap::from_pointee(tls));
+        Ok(Self { arguments, files, serving, serving_seen, tls, listeners, app, self_made: ca_pem.is_some() })
     }
-    let limits = Limits { connections: arguments.max_connections, ..Limits::default() };
-    let app = Arc::new(App::new(state, metrics, limits));
-    app.awaits(CERTIFICATE);
-    dated(&app, validity);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let served = runtime.block_on(async {
-        let signals = Signals::new().context("cannot wait for signals")?;
+
+    /// What it counts.
+    pub(in crate::cli) fn metrics(&self) -> &Metrics {
+        &self.app.metrics
+    }
+
+    /// Serves until a signal, then drains.
+    pub(in crate::cli) async fn serve(
+        self,
+        cluster: Option<&Installation>,
+        signals: &Signals,
+    ) -> anyhow::Result<()> {
+        let Self { arguments, files, serving, serving_seen, tls, listeners, app, self_made } = self;
         let every = arguments.poll_interval;
         let mut followers = JoinSet::new();
         let take_tls = || take_tls(Arc::clone(&app), Arc::clone(&tls));
         followers.spawn(follow(Arc::clone(&serving), serving_seen, every, take_tls()));
-        let mut caches = None;
-        if let Some((files, seen)) = manifests {
+        if let Some((files, seen)) = files {
             followers.spawn(follow(files, seen, every, take_state(Arc::clone(&app))));
-        } else {
-            let client = arguments.client.client("webhook", app.metrics.api_calls.clone()).await?;
-            let namespace = namespace(arguments)?;
+        }
+        let mut caches = None;
+        if let Some(Installation { client, namespace, config_map }) = cluster {
             if let Certificate::Secret(_) = &serving.certificate {
                 let (client, namespace) = (client.clone(), namespace.clone());
                 let (secret, mut take_tls) = (arguments.tls_secret.clone(), take_tls());
@@ -73,9 +99,16 @@ pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
                     serving_certificate(client, &namespace, &secret, changed).await;
                 });
             }
-            caches = Some(watch(arguments, &client, namespace, &app).await?);
+            let settings = Settings {
+                driver: app.state().process.driver.clone(),
+                namespace: namespace.clone(),
+                config_map: config_map.clone(),
+                cached_lists: arguments.cached_lists,
+            };
+            app.complete_with(Arc::new(Live::new(client.clone())));
+            caches = Some(Caches::start(client, settings, &app).await?);
         }
-        announce(&listeners, arguments, ca_pem.is_some())?;
+        announce(&listeners, self_made, arguments.ca_out.is_some())?;
         let drain = Drain { delay: arguments.drain_delay, limit: arguments.drain_timeout };
         let mut served = pin!(serve(Arc::clone(&app), listeners, tls, drain, || signals.next()));
         let synced = async {
@@ -88,22 +121,14 @@ pub(super) fn start(arguments: &WebhookArguments) -> anyhow::Result<()> {
             served = &mut served => served.context("the server ended"),
             Err(error) = synced => Err(error.into()),
         }
-    });
-    // A file that cannot be read for long must not hold up the end.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    served
+    }
 }
 
-/// The state to begin with, and the manifests it is made of with their fingerprint; a cluster's comes later.
-fn state(arguments: &WebhookArguments) -> anyhow::Result<(State, Option<(Files, u64)>)> {
-    if arguments.manifests.is_empty() {
-        let process = arguments.process.process().into();
-        return Ok((State { catalog: Catalog::default(), config: Arc::default(), process }, None));
-    }
-    let files = Files {
-        manifests: arguments.manifests.clone(),
-        config: arguments.config.clone(),
-        process: arguments.process.clone(),
+/// The state to begin with, and what it is made of with its fingerprint; a cluster's comes later.
+fn state(process: Process, files: Option<Files>) -> anyhow::Result<(State, Option<(Files, u64)>)> {
+    let Some(files) = files else {
+        let state = State { catalog: Catalog::default(), config: Arc::default(), process: process.into() };
+        return Ok((state, None));
     };
     let seen = files.fingerprint()?;
     Ok((files.load()?, Some((files, seen))))
@@ -157,21 +182,24 @@ fn dated(app: &App, validity: Option<Validity>) {
 }
 
 /// The certificate to serve with; with it the CA's, if both are self-made.
-fn certificate(arguments: &WebhookArguments) -> anyhow::Result<(Certificate, Option<String>)> {
+fn certificate(
+    arguments: &ServingArguments,
+    over_cluster: bool,
+) -> anyhow::Result<(Certificate, Option<String>)> {
     if let (Some(certificate), Some(key)) = (arguments.tls_cert.clone(), arguments.tls_key.clone()) {
         return Ok((Certificate::Files { certificate, key }, None));
     }
-    if arguments.manifests.is_empty() && arguments.ca_out.is_none() {
+    if over_cluster && arguments.ca_out.is_none() {
         return Ok((Certificate::Secret(ArcSwapOption::empty()), None));
     }
     let issued = issue(&arguments.tls_name, SystemTime::now()).context("--tls-name")?;
     Ok((Certificate::Made(issued.identity), Some(issued.ca_pem)))
 }
 
-fn announce(listeners: &Listeners, arguments: &WebhookArguments, self_made: bool) -> anyhow::Result<()> {
+fn announce(listeners: &Listeners, self_made: bool, told: bool) -> anyhow::Result<()> {
     let address = listeners.admission.local_addr().context("--listen")?;
     let metrics_address = listeners.plain.local_addr().context("--metrics-listen")?;
-    if self_made && arguments.ca_out.is_none() {
+    if self_made && !told {
         tracing::warn!("the certificate is self-made and --ca-out is not set: nobody can verify it");
     }
     tracing::info!(
