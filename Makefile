@@ -107,3 +107,7 @@ bench: ## Compares our path with the generic one (typed pod, diff) on the record
 .PHONY: load
 load: ## Loads `webhook --manifests` over TLS: requests/s, p50, p99, memory.
 	cargo bench --locked --bench load
+
+.PHONY: bench-cluster
+bench-cluster: kubernetes ## Measures the program in a cluster of ten thousand claims against its bars; two minutes.
+	cargo bench --locked --bench cluster

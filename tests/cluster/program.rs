@@ -54,6 +54,12 @@ impl Program {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "asked by the benchmark alone")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub(crate) fn exit_code(mut self) -> i32 {
         self.child.wait().unwrap().code().expect("an exit code")

@@ -1,0 +1,90 @@
+//! What somebody who creates a pod waits longer for, because of us.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    core::v1::{Pod, Service},
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{
+    control_plane::{ControlPlane, eventually},
+    figures::{Table, milliseconds, quantile},
+    objects::{CREATED_IN, MANY, OWN, pod},
+    program::Program,
+    service::{self, Backend},
+    webhook::get,
+};
+
+/// Pods in each of two namespaces, in turn.
+const PODS: usize = 400;
+/// The first ones are slower: connections are made, and code is read from disk.
+const WARM_UP: usize = 50;
+/// What an injected pod says.
+const DONE: &str = "done.sidecar.juicefs.com/inject";
+
+pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
+    let client = plane.client().await;
+    let _programs = register(plane, &client).await;
+    let mut taken = [Vec::new(), Vec::new()];
+    for number in 0..WARM_UP + PODS {
+        for (namespace, taken) in CREATED_IN.into_iter().zip(&mut taken) {
+            let (duration, created) = create(&client, namespace, number).await;
+            let injected = created.metadata.labels.is_some_and(|labels| labels.contains_key(DONE));
+            assert_eq!(injected, namespace == CREATED_IN[0], "{namespace}");
+            if number >= WARM_UP {
+                taken.push(duration);
+            }
+        }
+    }
+    for share in [0.5, 0.99] {
+        let [with, without] = taken.each_mut().map(|taken| milliseconds(quantile(taken, share)));
+        let what = format!("creating a pod, p{:.0}, with the webhook and without", share * 100.0);
+        table.note(&what, format!("{with:.2} and {without:.2} ms"));
+        if share < 0.9 {
+            table.at_most("what that is more", with - without, 1.0, "ms");
+        }
+    }
+}
+
+async fn create(client: &Client, namespace: &str, number: usize) -> (Duration, Pod) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let wanted = serde_json::from_value(pod(&format!("pod-{number}"), MANY, namespace)).expect("a pod");
+    let begun = Instant::now();
+    let created = pods.create(&PostParams::default(), &wanted).await.expect("a pod");
+    (begun.elapsed(), created)
+}
+
+/// Both programs as they are installed, once the API server asks them.
+async fn register(plane: &ControlPlane, client: &Client) -> [Program; 2] {
+    let kubeconfig = plane.kubeconfig(OWN, "juicefs-sidecar-controller").await;
+    let controller = Program::start(|command| {
+        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);
+        command.env("POD_NAMESPACE", OWN);
+    });
+    let kubeconfig = plane.kubeconfig(OWN, "juicefs-sidecar-webhook").await;
+    let webhook = Program::start(|command| {
+        command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
+        command.args(["--namespace", OWN]).arg("--kubeconfig").arg(kubeconfig);
+    });
+    let [address, metrics] = webhook.listening();
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    eventually("the registration", async || configurations.get_opt("juicefs-sidecar").await.ok().flatten())
+        .await;
+    eventually("the webhook to be ready", async || (get(metrics, "/readyz") == "ok\n").then_some(())).await;
+    let services: Api<Service> = Api::namespaced(client.clone(), OWN);
+    let service = services.get("juicefs-sidecar-webhook").await.expect("the Service");
+    let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
+    service::Service::listen(&cluster_ip).add(Backend { address, health: metrics });
+    // An API server takes a moment to hear of it.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), CREATED_IN[0]);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let probe = serde_json::from_value(pod("probe", MANY, CREATED_IN[0])).expect("a pod");
+    eventually("the webhook to be asked", async || {
+        let labels = pods.create(&dry_run, &probe).await.ok()?.metadata.labels?;
+        labels.contains_key(DONE).then_some(())
+    })
+    .await;
+    [controller, webhook]
+}

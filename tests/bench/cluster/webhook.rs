@@ -1,0 +1,168 @@
+//! The program itself: how long until it is ready, what it occupies, what a review takes, and what it asks for.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    client::Server,
+    control_plane::ControlPlane,
+    figures::{Table, milliseconds, quantile},
+    objects::{MANY, OWN, claim_name, namespace, pod},
+    program::Program,
+};
+
+/// Reviews per second.
+const PACE: u32 = 200;
+/// For how long.
+const SECONDS: u32 = 20;
+/// How often it is started.
+const STARTS: usize = 3;
+
+pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
+    let kubeconfig = plane.kubeconfig(OWN, "juicefs-sidecar-webhook").await;
+    let ca = plane.state().join("bench-ca.crt");
+    let mut starts = Vec::new();
+    let mut running = None;
+    for _ in 0..STARTS {
+        drop(running.take());
+        let begun = Instant::now();
+        let program = start(&kubeconfig, &ca);
+        let [address, metrics] = program.listening();
+        while get(metrics, "/readyz") != "ok\n" {
+            assert!(begun.elapsed() < Duration::from_mins(2), "it does not become ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        starts.push(begun.elapsed());
+        running = Some((program, address, metrics));
+    }
+    let (program, address, metrics) = running.expect("one of several");
+    let slowest = quantile(&mut starts, 1.0).as_secs_f64();
+    table.at_most(&format!("ready after its start, the slowest of {STARTS}"), slowest, 1.0, "s");
+    table.at_most("resident memory once ready", memory(program.id(), "VmRSS"), 32.0, "MiB");
+
+    let server = Server { address, ca: fs::read_to_string(&ca).expect("the CA"), identity: None };
+    let audit = plane.state().join("log/audit.json");
+    let (asked_before, before) = (asked(&audit), buckets(&get(metrics, "/metrics")));
+    let mut latencies = paced(&server).await;
+    let after = buckets(&get(metrics, "/metrics"));
+    let calls = asked(&audit).saturating_sub(asked_before);
+    let passed: Vec<_> =
+        after.iter().zip(&before).map(|((edge, after), (_, before))| (*edge, after - before)).collect();
+    table.at_most("a review at 200/s, p50, server side, at most", edge(&passed, 0.5) * 1e3, 0.2, "ms");
+    table.at_most("a review at 200/s, p99, server side, at most", edge(&passed, 0.99) * 1e3, 2.0, "ms");
+    let [half, most] = [0.5, 0.99].map(|share| milliseconds(quantile(&mut latencies, share)));
+    table.note("a review at 200/s, with TLS and client, p50 and p99", format!("{half:.2} and {most:.2} ms"));
+    let count = f64::from(u32::try_from(latencies.len()).expect("not as many"));
+    let per_review = f64::from(u32::try_from(calls).expect("not as many")) / count;
+    table.at_most("API calls per review, by the API server's audit log", per_review, 0.0, "calls");
+    table.at_most("resident memory afterwards", memory(program.id(), "VmRSS"), 32.0, "MiB");
+    table.note("resident memory at its highest", format!("{:.2} MiB", memory(program.id(), "VmHWM")));
+}
+
+fn start(kubeconfig: &Path, ca: &Path) -> Program {
+    Program::start(|command| {
+        command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
+        command.args(["--namespace", OWN, "--ca-out"]).arg(ca).arg("--kubeconfig").arg(kubeconfig);
+    })
+}
+
+/// Asks about every claim in turn, evenly, over as many connections as an API server keeps.
+async fn paced(server: &Server) -> Vec<Duration> {
+    const CONNECTIONS: u32 = 10;
+    let mut tasks = tokio::task::JoinSet::new();
+    for first in 0..CONNECTIONS {
+        let server = server.clone();
+        tasks.spawn(async move {
+            let mut connection = server.http1().await.expect("a connection").0;
+            let mut ticks = tokio::time::interval(Duration::from_secs(1) * CONNECTIONS / PACE);
+            let mut latencies = Vec::new();
+            for number in (first..PACE * SECONDS).step_by(CONNECTIONS as usize) {
+                let body = Bytes::from(review(number as usize * 7 % MANY).to_string());
+                ticks.tick().await;
+                let begun = Instant::now();
+                let response = connection.post("/juicefs/inject-v1-pod", body).await.expect("an answer");
+                latencies.push(begun.elapsed());
+                let answer: Value = serde_json::from_slice(response.body()).expect("a review");
+                let code = &answer["response"]["auditAnnotations"]["decision"];
+                assert_eq!(code, "injected", "{answer}");
+            }
+            latencies
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        latencies.extend(task.expect("a connection's task"));
+    }
+    latencies
+}
+
+/// What an API server asks when a pod with this claim is to be created.
+pub(crate) fn review(number: usize) -> Value {
+    let namespace = namespace(number);
+    let group = json!({"group": "", "version": "v1", "kind": "Pod"});
+    let resource = json!({"group": "", "version": "v1", "resource": "pods"});
+    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": format!("2ba016b3-52d9-41ab-ae12-{number:012}"), "kind": group, "resource": resource,
+        "requestKind": group, "requestResource": resource, "namespace": namespace, "operation": "CREATE",
+        "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
+        "object": pod(&claim_name(number), number, &namespace), "oldObject": null, "dryRun": false,
+        "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+    }})
+}
+
+/// How often the webhook has asked the API server for anything, as that has it on record.
+fn asked(audit: &Path) -> usize {
+    let user = format!("\"username\":\"system:serviceaccount:{OWN}:juicefs-sidecar-webhook\"");
+    fs::read_to_string(audit).expect("the audit log").lines().filter(|line| line.contains(&user)).count()
+}
+
+/// How many reviews of pods took at most so many seconds, by the program's own histogram.
+fn buckets(metrics: &str) -> Vec<(f64, u64)> {
+    let lines = metrics.lines().filter(|line| {
+        line.contains("review_duration_seconds_bucket") && line.contains("endpoint=\"inject\"")
+    });
+    let bucket = |line: &str| {
+        let (_, rest) = line.split_once("le=\"")?;
+        let (edge, count) = rest.split_once("\"} ")?;
+        Some((edge.replace("+Inf", "inf").parse().ok()?, count.parse().ok()?))
+    };
+    lines.filter_map(bucket).collect()
+}
+
+/// The edge of the first bucket that has this share of all.
+fn edge(buckets: &[(f64, u64)], share: f64) -> f64 {
+    let count = |number: u64| f64::from(u32::try_from(number).expect("not as many"));
+    let all = buckets.last().map_or(0.0, |(_, all)| count(*all));
+    assert!(all > 0.0, "nothing was counted");
+    buckets.iter().find(|(_, below)| count(*below) >= all * share).map_or(f64::INFINITY, |(edge, _)| *edge)
+}
+
+/// In MiB.
+fn memory(process: u32, what: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("its memory");
+    let kibibytes: u32 =
+        line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse().expect("a number");
+    f64::from(kibibytes) / 1024.0
+}
+
+/// The body of an answer over plain HTTP; empty if there is none.
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    let mut answer = String::new();
+    let asked = TcpStream::connect(address).and_then(|mut stream| {
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        stream.read_to_string(&mut answer)
+    });
+    if asked.is_err() {
+        return String::new();
+    }
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+}
