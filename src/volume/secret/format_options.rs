@@ -12,11 +12,7 @@ const CONFIDENTIAL: [&str; 7] =
 /// Splits the text at commas and each item at its first `=`. Problems are appended; they name options, never values.
 pub(super) fn parse(text: &str, problems: &mut Vec<String>) -> Vec<FormatOption> {
     let mut options: Vec<FormatOption> = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let (name, value) = match item.split_once('=') {
-            Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
-            None => (item, None),
-        };
+    for (name, value) in items(text) {
         if name.is_empty() {
             problems.push("has an item without a name before its `=`".into());
             continue;
@@ -35,6 +31,21 @@ pub(super) fn parse(text: &str, problems: &mut Vec<String>) -> Vec<FormatOption>
         options.push(FormatOption { name: name.into(), value });
     }
     options
+}
+
+/// The values of the confidential options, by their keys in the injected secret.
+pub(super) fn confidential(text: &str) -> impl Iterator<Item = (String, &str)> {
+    items(text)
+        .filter(|(name, _)| CONFIDENTIAL.contains(name))
+        .filter_map(|(name, value)| Some((variable(name).key, value?)))
+}
+
+/// Names and values as they are written; a flag has no value.
+fn items(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| match item.split_once('=') {
+        Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
+        None => (item, None),
+    })
 }
 
 /// The variable of a confidential option. The prefix keeps it apart from the credential of the same name that has

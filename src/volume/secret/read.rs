@@ -7,11 +7,11 @@ use serde::Deserialize;
 use super::{
     AUTH_ARGUMENTS, CREDENTIALS, Edition, FORMAT_ARGUMENTS, InitConfig, SecretError, UserSecret, Value,
     Variable, format_options,
-    injected::{INITCONFIG, RSA_KEY},
+    injected::{self, INITCONFIG, RSA_KEY},
     map,
 };
 
-type Data = BTreeMap<String, Vec<u8>>;
+pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
 /// Old names of enterprise keys; the new name wins where both exist.
 const ALIASES: [(&str, &str); 4] = [
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
 
     /// The bytes of a key, unless absent or empty.
     fn present(&self, key: &str) -> Option<&'a [u8]> {
-        self.data.get(key).map(Vec::as_slice).filter(|bytes| !bytes.is_empty())
+        present(self.data, key)
     }
 
     /// The text of a key, unless absent, empty or not a text.
@@ -84,12 +84,16 @@ impl<'a> Reader<'a> {
     /// The text of a key whose value is used as it is, to the last byte.
     fn exact_text(&mut self, key: &str) -> Option<&'a str> {
         let text = self.text(key)?;
+        self.warn_of_white_space(key, text);
+        Some(text)
+    }
+
+    fn warn_of_white_space(&mut self, key: &str, text: &str) {
         if text.trim() != text {
             self.warnings.push(format!(
                 "user secret key {key} begins or ends with white space, which is taken as part of the value"
             ));
         }
-        Some(text)
     }
 
     fn name(&mut self) -> String {
@@ -111,26 +115,17 @@ impl<'a> Reader<'a> {
         }
         let mut variables = Vec::new();
         for (key, variable) in CREDENTIALS {
-            if self.exact_text(self.actual_key(key)).is_some() {
+            let key = self.actual_key(key);
+            if let Some(text) = self.text(key) {
+                self.warn_of_white_space(key, injected::cleaned(text));
                 variables.push(variable);
             }
         }
         variables
     }
 
-    /// The key that holds the value of `key`: an old alias where only that exists.
     fn actual_key(&self, key: &'static str) -> &'static str {
-        let alias = ALIASES.iter().find(|(_, new)| *new == key).map(|(old, _)| *old);
-        match alias {
-            Some(old)
-                if self.edition == Edition::Enterprise
-                    && self.present(key).is_none()
-                    && self.present(old).is_some() =>
-            {
-                old
-            }
-            _ => key,
-        }
+        actual_key(self.data, self.edition, key)
     }
 
     fn argument_keys(&self) -> &'static [&'static str] {
@@ -143,8 +138,11 @@ impl<'a> Reader<'a> {
     fn arguments(&mut self) -> BTreeMap<&'static str, Value> {
         let mut arguments = BTreeMap::new();
         for key in self.argument_keys() {
-            let Some(text) = self.exact_text(self.actual_key(key)) else { continue };
-            let value = if has_password(text) {
+            let actual = self.actual_key(key);
+            let Some(text) = self.text(actual) else { continue };
+            let hidden = has_password(text);
+            self.warn_of_white_space(actual, if hidden { injected::cleaned(text) } else { text });
+            let value = if hidden {
                 Value::Hidden(Variable { name: (*key).into(), key: (*key).into() })
             } else {
                 Value::Plain(text.into())
@@ -291,6 +289,26 @@ impl<'a> Reader<'a> {
                     .into(),
             );
         }
+    }
+}
+
+/// The bytes of a key, unless absent or empty.
+fn present<'a>(data: &'a Data, key: &str) -> Option<&'a [u8]> {
+    data.get(key).map(Vec::as_slice).filter(|bytes| !bytes.is_empty())
+}
+
+/// The key that holds the value of `key`: an old alias where only that exists.
+pub(super) fn actual_key(data: &Data, edition: Edition, key: &'static str) -> &'static str {
+    let alias = ALIASES.iter().find(|(_, new)| *new == key).map(|(old, _)| *old);
+    match alias {
+        Some(old)
+            if edition == Edition::Enterprise
+                && present(data, key).is_none()
+                && present(data, old).is_some() =>
+        {
+            old
+        }
+        _ => key,
     }
 }
 
