@@ -8,11 +8,11 @@ pub mod caches;
 mod certificate;
 pub mod client;
 mod configuration;
-mod follow;
+pub(crate) mod follow;
 mod live;
 mod secrets;
 mod slim;
 
-pub use caches::{Caches, NoCaches, Settings};
+pub use caches::{Caches, NoCaches, Settings, follow_storage};
 pub use certificate::serving_certificate;
 pub use live::Live;

@@ -1,7 +1,8 @@
 //! The controller: what the webhook needs and may not do itself, because it may not write.
 //!
 //! It keeps certificates and registration as they are to be ([`keeper`]), tells of pods that have no client
-//! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]). Of several processes one works, by a
+//! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]), and keeps the secrets that clients read
+//! ([`secrets`]). Of several processes one works, by a
 //! Lease ([`lease`]). What is to be is decided by pure functions ([`crate::tls::rotation`], [`registration`],
 //! [`watchdog::judge`]); the rest reads, asks them, and writes.
 
@@ -14,6 +15,7 @@ pub mod problem;
 pub mod publish;
 pub mod registration;
 pub mod rights;
+pub mod secrets;
 pub mod start;
 pub mod watchdog;
 
@@ -28,6 +30,7 @@ use self::{
     lease::Candidate,
     publish::Publisher,
     registration::Settings,
+    secrets::ClaimSecrets,
     watchdog::Watchdog,
 };
 use crate::telemetry::ControllerMetrics;
@@ -46,17 +49,20 @@ pub enum Task {
     Registration,
     /// Reading the `ConfigMap`.
     Configuration,
+    /// The secrets that clients read.
+    Secrets,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Registration, Self::Configuration];
+    pub const ALL: [Self; 3] = [Self::Registration, Self::Configuration, Self::Secrets];
 
     /// The task in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Registration => "registration",
             Self::Configuration => "configuration",
+            Self::Secrets => "secrets",
         }
     }
 }
@@ -73,6 +79,8 @@ pub struct Controller {
     pub owner: String,
     /// The `ConfigMap`.
     pub configuration: String,
+    /// Whether the secrets that clients read are kept.
+    pub claim_secrets: bool,
     /// The name of this pod.
     pub pod: String,
     /// What is counted.
@@ -98,13 +106,28 @@ impl Controller {
             self.metrics.clone(),
         );
         let selectors = [&self.settings.namespaces, &self.settings.serverless_namespaces];
-        let selectors =
-            selectors.into_iter().filter_map(|selector| Selector::try_from(selector.clone()).ok());
+        let selectors: Vec<_> =
+            selectors.into_iter().filter_map(|selector| Selector::try_from(selector.clone()).ok()).collect();
         let excluded = vec!["kube-system".to_owned(), namespace.to_owned()];
+        let secrets = self.claim_secrets.then(|| {
+            ClaimSecrets::new(
+                self.client.clone(),
+                self.settings.driver.clone(),
+                selectors.clone(),
+                excluded.clone(),
+                events.clone(),
+                self.metrics.clone(),
+            )
+        });
         tokio::join!(
             keeper.run(self.client.clone(), namespace),
-            Arc::new(watchdog).run(selectors.collect(), excluded),
+            Arc::new(watchdog).run(selectors, excluded),
             configuration::watch(self.client.clone(), namespace, &self.configuration, &events, &self.metrics),
+            async {
+                if let Some(secrets) = secrets {
+                    secrets.run().await;
+                }
+            },
         );
     }
 

@@ -28,8 +28,9 @@ use super::{
 use crate::{
     admission::state::App,
     volume::{
+        Catalog,
         catalog::Writer,
-        objects::{Claim, Node, PersistentVolume, StorageClass},
+        objects::{Claim, Namespace, Node, PersistentVolume, StorageClass},
     },
 };
 
@@ -111,7 +112,8 @@ impl Caches {
         let (changes, arriving) = mpsc::channel(WAITING);
         let (progress, watched) = watch::channel(Progress::default());
         let mut tasks = JoinSet::new();
-        let watcher = Watcher { client: client.clone(), settings: settings.clone(), changes, progress };
+        let watcher =
+            Watcher { client: client.clone(), cached_lists: settings.cached_lists, changes, progress };
         tasks.spawn(watcher.clone().watch::<Claim>());
         tasks.spawn(watcher.clone().watch::<PersistentVolume>());
         tasks.spawn(watcher.clone().watch::<StorageClass>());
@@ -152,10 +154,34 @@ async fn keep(mut arriving: mpsc::Receiver<Change>, mut secrets: Secrets, app: A
     }
 }
 
+/// Tells the storage objects that say which secret a claim needs, and the namespaces, after each change: for ever, and
+/// not before every kind has been listed.
+pub async fn follow_storage(client: Client, told: watch::Sender<Catalog>) {
+    const KINDS: usize = 4;
+    let (changes, mut arriving) = mpsc::channel(WAITING);
+    let (progress, listed) = watch::channel(Progress::default());
+    let mut tasks = JoinSet::new();
+    let watcher = Watcher { client, cached_lists: true, changes, progress };
+    tasks.spawn(watcher.clone().watch::<Claim>());
+    tasks.spawn(watcher.clone().watch::<PersistentVolume>());
+    tasks.spawn(watcher.clone().watch::<StorageClass>());
+    tasks.spawn(watcher.watch::<Namespace>());
+    let mut writer = Writer::default();
+    let mut batch = Vec::with_capacity(WAITING);
+    while arriving.recv_many(&mut batch, WAITING).await > 0 {
+        for Change { apply, .. } in batch.drain(..) {
+            apply(&mut writer);
+        }
+        if listed.borrow().synced.len() == KINDS {
+            told.send_replace(writer.snapshot());
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Watcher {
     client: Client,
-    settings: Settings,
+    cached_lists: bool,
     changes: mpsc::Sender<Change>,
     progress: watch::Sender<Progress>,
 }
@@ -167,7 +193,7 @@ impl Watcher {
         if self.watch_with::<K>(streaming).await {
             tracing::info!(kind = K::KIND, "the API server does not stream lists; asking for pages");
             let paged = watcher::Config::default().page_size(PAGE);
-            let paged = if self.settings.cached_lists { paged.any_semantic() } else { paged };
+            let paged = if self.cached_lists { paged.any_semantic() } else { paged };
             self.watch_with::<K>(paged).await;
         }
     }

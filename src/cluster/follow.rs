@@ -12,7 +12,7 @@ use super::caches::reason;
 const GOOD: Duration = Duration::from_mins(1);
 
 /// Follows an object for ever: `tell` gets it as it is, and again whenever it changes; `None` is that it does not exist.
-pub(super) async fn follow<K, F>(api: Api<K>, what: &str, name: &str, mut tell: impl FnMut(Option<K>) -> F)
+pub(crate) async fn follow<K, F>(api: Api<K>, what: &str, name: &str, mut tell: impl FnMut(Option<K>) -> F)
 where
     K: Resource + Clone + Debug + DeserializeOwned,
     F: Future<Output = ()>,

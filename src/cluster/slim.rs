@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::volume::{
     catalog::Kind,
-    objects::{Claim, Node, PersistentVolume, StorageClass},
+    objects::{Claim, Namespace, Node, PersistentVolume, StorageClass},
 };
 
 /// A kind that is watched.
@@ -47,6 +47,12 @@ impl Watched for Node {
     type Scope = ClusterResourceScope;
     const KIND: &'static str = "Node";
     const PLURAL: &'static str = "nodes";
+}
+
+impl Watched for Namespace {
+    type Scope = ClusterResourceScope;
+    const KIND: &'static str = "Namespace";
+    const PLURAL: &'static str = "namespaces";
 }
 
 /// An object of a watch, or why it is none: one that cannot be read must not end the watch of all others.

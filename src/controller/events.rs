@@ -23,6 +23,8 @@ pub enum Reason {
     ClientMissing,
     /// A secret of a name we need is somebody else's.
     SecretNotOurs,
+    /// A secret of the name that a claim's clients read is somebody else's.
+    CredentialsNotOurs,
     /// The `ConfigMap` cannot be used.
     ConfigurationInvalid,
     /// The `ConfigMap` can be used again.
@@ -31,14 +33,20 @@ pub enum Reason {
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 4] =
-        [Self::ClientMissing, Self::SecretNotOurs, Self::ConfigurationInvalid, Self::ConfigurationAccepted];
+    pub const ALL: [Self; 5] = [
+        Self::ClientMissing,
+        Self::SecretNotOurs,
+        Self::CredentialsNotOurs,
+        Self::ConfigurationInvalid,
+        Self::ConfigurationAccepted,
+    ];
 
     /// As the event has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClientMissing => "ClientMissing",
             Self::SecretNotOurs => "SecretNotOurs",
+            Self::CredentialsNotOurs => "CredentialsNotOurs",
             Self::ConfigurationInvalid => "ConfigurationInvalid",
             Self::ConfigurationAccepted => "ConfigurationAccepted",
         }
@@ -48,6 +56,7 @@ impl Reason {
         match self {
             Self::ClientMissing => "Watch",
             Self::SecretNotOurs => "IssueCertificate",
+            Self::CredentialsNotOurs => "WriteSecret",
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",
         }
     }

@@ -1,6 +1,9 @@
 //! Why a round of the controller's work did not succeed.
 
-use crate::tls::authority::NotIssued;
+use crate::{
+    tls::authority::NotIssued,
+    volume::{SecretError, secret::injected},
+};
 
 /// A round that has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,36 @@ pub enum Problem {
         namespace: String,
         /// Its name.
         name: String,
+    },
+    /// The secret that a claim's clients read belongs to somebody else.
+    #[error(
+        "secret \"{namespace}/{name}\" is not ours (it lacks the label {}: \"true\") and is left as it is, so the \
+         clients of this claim have no credentials; rename or delete it",
+        injected::LABEL
+    )]
+    ForeignCredentials {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A user secret is not there.
+    #[error(
+        "{user_secret} does not exist, and the clients of {claim} need it; create it, or correct the reference to it"
+    )]
+    NoSource {
+        /// The user secret.
+        user_secret: String,
+        /// A claim that needs it.
+        claim: String,
+    },
+    /// A user secret does not say what it has to.
+    #[error("{user_secret}: {error}; correct it")]
+    SourceInvalid {
+        /// The user secret.
+        user_secret: String,
+        /// What is wrong.
+        error: SecretError,
     },
     /// The API server said no, or nothing.
     #[error("{what}: {source}")]
@@ -58,7 +91,9 @@ impl Problem {
     /// The problem in metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::Foreign { .. } => "foreign-secret",
+            Self::Foreign { .. } | Self::ForeignCredentials { .. } => "foreign-secret",
+            Self::NoSource { .. } => "source-missing",
+            Self::SourceInvalid { .. } => "source-invalid",
             Self::Api { .. } => "api-error",
             Self::Conflict { .. } => "conflict",
             Self::Issue(_) => "not-issued",
@@ -68,10 +103,12 @@ impl Problem {
     }
 
     /// All there are, and success.
-    pub const OUTCOMES: [&'static str; 8] = [
+    pub const OUTCOMES: [&'static str; 10] = [
         "ok",
         "unregistered",
         "foreign-secret",
+        "source-missing",
+        "source-invalid",
         "api-error",
         "conflict",
         "not-issued",

@@ -39,6 +39,8 @@ pub struct Needs<'a> {
     pub configuration: &'a str,
     /// Whether certificates are ours to issue.
     pub certificates: bool,
+    /// Whether the secrets that clients read are kept.
+    pub claim_secrets: bool,
 }
 
 /// All rights that are needed.
@@ -69,6 +71,14 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
     }
     if !needs.owner.is_empty() {
         rights.push(named(&["get"], "rbac.authorization.k8s.io", "clusterroles", needs.owner));
+    }
+    // The secrets themselves may be granted namespace by namespace; what is missing there is told claim by claim.
+    if needs.claim_secrets {
+        for (group, resource) in
+            [("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "storageclasses")]
+        {
+            rights.push(cluster(&["list", "watch"], group, resource));
+        }
     }
     if needs.certificates {
         rights.push(own(cluster(&["create"], "", "secrets")));
@@ -143,7 +153,8 @@ mod tests {
 
     #[test]
     fn only_what_the_settings_need_is_asked_for() {
-        let needs = Needs { owner: "", lease: "l", configuration: "c", certificates: false };
+        let needs =
+            Needs { owner: "", lease: "l", configuration: "c", certificates: false, claim_secrets: true };
         let rights = needed(&needs);
         assert!(!rights.iter().any(|right| right.resource == "secrets" || right.resource == "clusterroles"));
         let rights = needed(&Needs { owner: "role", certificates: true, ..needs });

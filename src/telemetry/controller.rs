@@ -52,6 +52,7 @@ pub struct ControllerMetrics {
     uninjected: Gauge,
     uninjected_seen: Counter,
     watched_namespaces: Gauge,
+    without_credentials: Gauge,
 }
 
 impl ControllerMetrics {
@@ -71,6 +72,7 @@ impl ControllerMetrics {
             uninjected: Gauge::default(),
             uninjected_seen: Counter::default(),
             watched_namespaces: Gauge::default(),
+            without_credentials: Gauge::default(),
         };
         metrics.configuration_valid.set(1);
         metrics.create_series();
@@ -149,6 +151,11 @@ impl ControllerMetrics {
             "Labelled namespaces whose pods are watched",
             self.watched_namespaces.clone(),
         );
+        registry.register(
+            "claims_without_credentials",
+            "Claims whose clients have no secret to read, or an old one",
+            self.without_credentials.clone(),
+        );
     }
 
     /// Whether this process leads.
@@ -201,6 +208,11 @@ impl ControllerMetrics {
     /// How many pods without a client there are.
     pub fn uninjected(&self, pods: usize) {
         self.uninjected.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    /// How many claims have a secret that is not as it has to be.
+    pub fn claims_without_credentials(&self, claims: usize) {
+        self.without_credentials.set(i64::try_from(claims).unwrap_or(i64::MAX));
     }
 
     /// How many namespaces are watched.

@@ -116,6 +116,19 @@ impl Catalog {
         self.volumes.secrets_of(driver).chain(named).collect()
     }
 
+    /// All namespaces.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.namespaces.iter()
+    }
+
+    /// The claims of a namespace.
+    pub fn claims_in<'a, 'k>(
+        &'a self,
+        namespace: &'k str,
+    ) -> impl Iterator<Item = &'a Arc<Claim>> + use<'a, 'k> {
+        self.claims.beginning_with_first(namespace)
+    }
+
     /// A Namespace.
     pub fn namespace(&self, name: &str) -> Option<&Arc<Namespace>> {
         self.namespaces.get(["", name, ""])

@@ -22,6 +22,7 @@ mod objects;
 mod program;
 mod registration;
 mod rights;
+mod secrets;
 mod serve;
 mod service;
 mod watching;

@@ -15,7 +15,7 @@ type Right = (&'static str, &'static str, &'static str, &'static str, &'static s
 
 const OURS: &str = manifests::NAMESPACE;
 
-const WEBHOOK: [Right; 15] = [
+const WEBHOOK: &[Right] = &[
     ("watch", "", "persistentvolumeclaims", "", "", true),
     ("watch", "", "persistentvolumes", "", "", true),
     ("watch", "", "namespaces", "", "", false),
@@ -33,12 +33,16 @@ const WEBHOOK: [Right; 15] = [
     ("patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "juicefs-sidecar", false),
 ];
 
-const CONTROLLER: [Right; 15] = [
+const CONTROLLER: &[Right] = &[
     ("update", "", "secrets", OURS, "juicefs-sidecar-ca", true),
     ("update", "", "secrets", OURS, "juicefs-sidecar-tls", true),
-    ("get", "", "secrets", OURS, "anything-else", false),
-    ("get", "", "secrets", "kube-system", "juicefs-sidecar-ca", false),
-    ("create", "", "secrets", "kube-system", "", false),
+    ("get", "", "secrets", "storage", "user-secret", true),
+    ("create", "", "secrets", "team-a", "", true),
+    ("update", "", "secrets", "team-a", "data-jfs-secret", true),
+    ("delete", "", "secrets", "team-a", "data-jfs-secret", false),
+    ("list", "", "secrets", "", "", false),
+    ("list", "", "secrets", OURS, "", false),
+    ("deletecollection", "", "secrets", "team-a", "", false),
     ("patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "juicefs-sidecar", true),
     ("patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "istio", false),
     ("delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "", false),
@@ -61,7 +65,7 @@ async fn each_account_may_do_its_own_work_and_no_other() {
         let kubeconfig = plane.kubeconfig(OURS, account).await;
         let reviews = Api::all(control_plane::client(&kubeconfig).await);
         for right in rights {
-            let (verb, group, resource, namespace, name, expected) = right;
+            let (verb, group, resource, namespace, name, expected) = *right;
             let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             let attributes = ResourceAttributes {
                 verb: text(verb),

@@ -30,6 +30,11 @@ pub(in crate::cli) struct DutyArguments {
     #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "juicefs-sidecar-controller")]
     pod_name: String,
 
+    /// Keep the Secrets that clients read, `<claim>-jfs-secret`; `false` where somebody else does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    claim_secrets: bool,
+
     #[command(flatten)]
     election: ElectionArguments,
 
@@ -174,6 +179,7 @@ impl DutyArguments {
             source: self.certificates.source(names)?,
             owner: registration.owner_cluster_role.clone(),
             configuration: config_map,
+            claim_secrets: self.claim_secrets,
             pod: self.pod_name.clone(),
             metrics,
         })
@@ -200,6 +206,7 @@ pub(in crate::cli) async fn checked(controller: &Controller) -> Result<(), NoSta
         lease: LEASE,
         configuration: &controller.configuration,
         certificates: matches!(controller.source, Source::Managed(_)),
+        claim_secrets: controller.claim_secrets,
     };
     check(&controller.client, &controller.settings.namespace, &needed(&needs)).await
 }

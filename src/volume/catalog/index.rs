@@ -46,6 +46,16 @@ impl<O: Order<T>, T> Index<O, T> {
         self.0.len()
     }
 
+    /// The objects whose keys begin with this text.
+    pub(super) fn beginning_with_first<'a, 'k>(
+        &'a self,
+        first: &'k str,
+    ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, 'k, O, T> {
+        let from: (Bound<Wanted<'_>>, Bound<Wanted<'_>>) =
+            (Bound::Included(Wanted([first, "", ""])), Bound::Unbounded);
+        self.0.range(from).map(|entry| &entry.0).take_while(move |object| O::key(object)[0] == first)
+    }
+
     /// The objects whose keys begin with these two texts.
     pub(super) fn beginning_with<'a, 'k>(
         &'a self,

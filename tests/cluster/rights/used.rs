@@ -20,11 +20,17 @@ type Act = (String, String, Option<String>);
 type Acts = BTreeMap<String, BTreeSet<Act>>;
 
 /// Rights that these tests do not use, and why they are granted all the same: account, verb, resources with their group.
-const UNUSED: [(&str, &str, &[&str], &str); 2] = [
+const UNUSED: [(&str, &str, &[&str], &str); 3] = [
     (
         "juicefs-sidecar-webhook",
         "list",
         &["/persistentvolumeclaims", "/persistentvolumes", "/nodes", "storage.k8s.io/storageclasses"],
+        "API servers that do not stream lists",
+    ),
+    (
+        "juicefs-sidecar-controller",
+        "list",
+        &["/persistentvolumeclaims", "/persistentvolumes", "storage.k8s.io/storageclasses"],
         "API servers that do not stream lists",
     ),
     (
