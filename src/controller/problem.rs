@@ -24,7 +24,7 @@ pub enum Problem {
     /// The secret that a claim's clients read belongs to somebody else.
     #[error(
         "secret \"{namespace}/{name}\" is not ours (it lacks the label {}: \"true\") and is left as it is, so the \
-         clients of this claim have no credentials; rename or delete it",
+         clients that need it have no credentials; rename or delete it",
         injected::LABEL
     )]
     ForeignCredentials {

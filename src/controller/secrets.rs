@@ -1,5 +1,6 @@
-//! Keeps the secret that the clients of a claim read, `<claim>-jfs-secret`, for every JuiceFS claim of the namespaces
-//! with injection: there before any pod, and as its source is within seconds.
+//! Keeps the secrets that clients read in the namespaces with injection: `<claim>-jfs-secret` for every JuiceFS claim,
+//! there before any pod, and `<class>-jfs-class-secret` for the generic ephemeral volumes of a class, there while there
+//! are any. Each is as its source is within seconds.
 //!
 //! What is to be comes from the storage objects ([`desired`]) and from the user secrets they name ([`sources`]). The
 //! claim owns its secret, so that the garbage collector removes it. Nothing is listed or watched but sources, one by
@@ -9,17 +10,22 @@ pub mod desired;
 pub mod queue;
 pub mod sources;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
-use kube::{Api, Client, api::PostParams, core::Selector, runtime::events::EventType};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams, Preconditions},
+    core::Selector,
+    runtime::events::EventType,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, sleep_until},
 };
 
 use self::{
-    desired::{Target, Wanted, desired, is_ours, secret},
+    desired::{Of, Target, Wanted, desired, is_ours, secret},
     queue::{Queue, Why},
     sources::{Sources, State, Unusable},
 };
@@ -31,7 +37,7 @@ use super::{
 use crate::{
     cluster::follow_storage,
     telemetry::ControllerMetrics,
-    volume::{Catalog, objects::SecretReference, secret::injected_secret_name},
+    volume::{Catalog, objects::SecretReference},
 };
 
 /// Changes of claims and volumes that come together are looked at together.
@@ -106,7 +112,8 @@ impl ClaimSecrets {
                     _ = again.tick() => {
                         // Events are kept for an hour: what is still wrong is told again.
                         self.problems.values_mut().for_each(String::clear);
-                        self.wanted.keys().for_each(|target| self.queue.push(target.clone(), Why::Again));
+                        let there = self.wanted.iter().filter(|(_, wanted)| **wanted != Wanted::Nothing);
+                        there.for_each(|(target, _)| self.queue.push(target.clone(), Why::Again));
                     }
                     _ = retry.tick() => {
                         self.problems.keys().for_each(|target| self.queue.push(target.clone(), Why::Again));
@@ -120,11 +127,14 @@ impl ClaimSecrets {
 
     /// Looks at the storage objects again: which claims are new, changed or gone.
     fn look(&mut self, catalog: &Catalog, sources: &mut Sources) {
-        let wanted = desired(catalog, &self.selectors, &self.excluded, &self.driver);
-        sources.follow(wanted.values().map(|wanted| &wanted.source));
+        let wanted = desired(catalog, &self.selectors, &self.excluded, &self.driver, &self.wanted);
+        sources.follow(wanted.values().filter_map(Wanted::source));
         for (target, wanted) in &wanted {
-            if self.wanted.get(target) != Some(wanted) {
-                self.queue.push(target.clone(), Why::Changed);
+            match self.wanted.get(target) {
+                Some(before) if before == wanted => {}
+                // One that an earlier leader may have left behind: nobody waits for its removal.
+                None if *wanted == Wanted::Nothing => self.queue.push(target.clone(), Why::Again),
+                _ => self.queue.push(target.clone(), Why::Changed),
             }
         }
         self.problems.retain(|target, _| wanted.contains_key(target));
@@ -133,18 +143,23 @@ impl ClaimSecrets {
     }
 
     fn source_changed(&mut self, source: &SecretReference) {
-        let of_source = self.wanted.iter().filter(|(_, wanted)| wanted.source == *source);
+        let of_source = self.wanted.iter().filter(|(_, wanted)| wanted.source() == Some(source));
         of_source.for_each(|(target, _)| self.queue.push(target.clone(), Why::Changed));
     }
 
-    /// Looks at the secret of one claim.
+    /// Looks at one secret.
     async fn next(&mut self, sources: &Sources) {
         let Some(target) = self.queue.pop() else { return };
         let Some(wanted) = self.wanted.get(&target) else { return };
-        // One that is not known yet is told soon, and asks again.
-        let Some(state) = sources.state(&wanted.source) else { return };
         let started = Instant::now();
-        let done = self.put(&target, wanted, state).await;
+        let done = match wanted {
+            Wanted::Nothing => self.remove(&target).await,
+            Wanted::Secret { owner, source } => match sources.state(source) {
+                Some(state) => self.put(&target, owner.as_ref(), source, state).await,
+                // One that is not known yet is told soon, and asks again.
+                None => return,
+            },
+        };
         let outcome = done.as_ref().map_or_else(Problem::outcome, |()| "ok");
         self.metrics.reconciled(Task::Secrets, outcome, started.elapsed());
         match done {
@@ -164,10 +179,16 @@ impl ClaimSecrets {
         self.count();
     }
 
-    /// Makes the secret of a claim as it has to be.
-    async fn put(&self, target: &Target, wanted: &Wanted, state: &State) -> Result<(), Problem> {
-        let (namespace, name) = (&*target.namespace, injected_secret_name(&target.claim));
-        let user_secret = format!("secret \"{}/{}\"", wanted.source.namespace, wanted.source.name);
+    /// Makes a secret as it has to be.
+    async fn put(
+        &self,
+        target: &Target,
+        owner: Option<&Arc<str>>,
+        source: &SecretReference,
+        state: &State,
+    ) -> Result<(), Problem> {
+        let (namespace, name) = (&*target.namespace, target.secret_name());
+        let user_secret = format!("secret \"{}/{}\"", source.namespace, source.name);
         let data = match &**state {
             Ok(data) => data,
             Err(Unusable::Missing) => {
@@ -183,7 +204,7 @@ impl ClaimSecrets {
         if before.as_ref().is_some_and(|before| !is_ours(before)) {
             return Err(Problem::ForeignCredentials { namespace: namespace.to_owned(), name });
         }
-        let Some(secret) = secret(target, wanted, data, before.as_ref()) else { return Ok(()) };
+        let Some(secret) = secret(target, owner, data, before.as_ref()) else { return Ok(()) };
         // Never over what somebody else has made or changed since: then it is a conflict, and looked at again.
         let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let created = before.is_none();
@@ -192,8 +213,33 @@ impl ClaimSecrets {
             None => secrets.create(&parameters, &secret).await,
         };
         written.map_err(Problem::api(&what))?;
-        tracing::info!(namespace, secret = name, created, "the credentials of a claim were written");
+        tracing::info!(namespace, secret = name, created, "credentials for clients were written");
         Ok(())
+    }
+
+    /// Removes a secret that nobody reads, if it is ours; just the one that was looked at.
+    async fn remove(&self, target: &Target) -> Result<(), Problem> {
+        let (namespace, name) = (&*target.namespace, target.secret_name());
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        let what = format!("secret \"{namespace}/{name}\"");
+        let Some(found) = secrets.get_opt(&name).await.map_err(Problem::api(&what))?.filter(is_ours) else {
+            return Ok(());
+        };
+        let preconditions =
+            Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match secrets.delete(&name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(Problem::api(&what)(error)),
+            Ok(_) => {
+                tracing::info!(
+                    namespace,
+                    secret = name,
+                    "credentials that nobody reads any more were removed"
+                );
+                Ok(())
+            }
+        }
     }
 
     fn count(&self) {
@@ -201,13 +247,20 @@ impl ClaimSecrets {
     }
 }
 
+/// What people look at: the claim, or the secret where there is no one claim.
 fn reference(target: &Target, wanted: &Wanted) -> ObjectReference {
+    let (kind, name, uid) = match (&target.of, wanted) {
+        (Of::Claim(name), Wanted::Secret { owner, .. }) => {
+            ("PersistentVolumeClaim", name.to_string(), owner.as_ref().map(ToString::to_string))
+        }
+        _ => ("Secret", target.secret_name(), None),
+    };
     ObjectReference {
         api_version: Some("v1".to_owned()),
-        kind: Some("PersistentVolumeClaim".to_owned()),
+        kind: Some(kind.to_owned()),
         namespace: Some(target.namespace.to_string()),
-        name: Some(target.claim.to_string()),
-        uid: Some(wanted.uid.to_string()),
+        name: Some(name),
+        uid,
         ..ObjectReference::default()
     }
 }

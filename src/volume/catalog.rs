@@ -80,6 +80,11 @@ impl Catalog {
         self.classes.get(["", name, ""])
     }
 
+    /// Every StorageClass.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<StorageClass>> {
+        self.classes.iter()
+    }
+
     /// The class of claims that name none, if the cluster has one.
     pub fn default_class(&self) -> Option<&Arc<StorageClass>> {
         self.default_class.as_ref()
@@ -116,7 +121,7 @@ impl Catalog {
         self.volumes.secrets_of(driver).chain(named).collect()
     }
 
-    /// All namespaces.
+    /// Every Namespace.
     pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
         self.namespaces.iter()
     }

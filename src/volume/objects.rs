@@ -32,6 +32,9 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "or_default")]
     pub annotations: Map,
+    /// Whether a pod controls it: a claim that was made for a generic ephemeral volume.
+    #[serde(deserialize_with = "controlled_by_a_pod", rename = "ownerReferences")]
+    pub of_a_pod: bool,
     /// Where a watch goes on from; not kept.
     #[serde(deserialize_with = "or_default", rename = "resourceVersion")]
     pub resource_version: Arc<str>,
@@ -245,6 +248,19 @@ pub struct Secret {
     pub name: Arc<str>,
     /// What it says, or why it says nothing.
     pub facts: Result<Arc<UserSecret>, SecretError>,
+}
+
+fn controlled_by_a_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Owner<'a> {
+        #[serde(borrow)]
+        kind: Text<'a>,
+        controller: bool,
+    }
+    impl bounded::Element for Owner<'_> {}
+    let owners: Vec<Owner<'de>> = bounded::list_or_empty::<64, _, _>(deserializer)?;
+    Ok(owners.iter().any(|owner| owner.controller && &*owner.kind == "Pod"))
 }
 
 /// `ReadOnlyMany` alone makes a mount read-only.

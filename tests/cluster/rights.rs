@@ -39,7 +39,7 @@ const CONTROLLER: &[Right] = &[
     ("get", "", "secrets", "storage", "user-secret", true),
     ("create", "", "secrets", "team-a", "", true),
     ("update", "", "secrets", "team-a", "data-jfs-secret", true),
-    ("delete", "", "secrets", "team-a", "data-jfs-secret", false),
+    ("delete", "", "secrets", "team-a", "jfs-jfs-class-secret", true),
     ("list", "", "secrets", "", "", false),
     ("list", "", "secrets", OURS, "", false),
     ("deletecollection", "", "secrets", "team-a", "", false),

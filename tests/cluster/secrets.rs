@@ -123,6 +123,7 @@ async fn every_claim_has_the_secret_that_its_clients_read() {
     a_new_password_arrives(&client, &secrets).await;
     a_foreign_secret_is_left_alone(&client, &secrets).await;
     a_claim_that_waits_for_its_pod_has_one(&client, &secrets).await;
+    one_of_a_class_comes_and_goes_with_its_volumes(&client, &secrets).await;
     it_goes_with_its_claim(&client, &secrets).await;
 
     let elsewhere: Api<Secret> = Api::namespaced(client, UNLABELLED);
@@ -169,6 +170,27 @@ async fn a_claim_that_waits_for_its_pod_has_one(client: &Client, secrets: &Api<S
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), TEAM);
     let status = claims.get("waits").await.unwrap().status.unwrap();
     assert_eq!(status.phase.as_deref(), Some("Pending"));
+}
+
+async fn one_of_a_class_comes_and_goes_with_its_volumes(client: &Client, secrets: &Api<Secret>) {
+    let name = "secrets-waits-jfs-class-secret";
+    assert!(data(secrets, name).await.is_none());
+    let mut ephemeral = pod("ephemeral");
+    ephemeral["spec"]["volumes"] = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {
+        "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "secrets-waits"}}}}]);
+    let answer = create(client, ephemeral, false).await.unwrap();
+    assert!(injected(&answer));
+    let made = eventually("the secret of a class", async || data(secrets, name).await).await;
+    assert_eq!(referred_to(&answer, name), made.keys().cloned().collect());
+    assert!(!made.is_empty());
+
+    let pods: Api<Pod> = Api::namespaced(client.clone(), TEAM);
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    pods.delete("ephemeral", &at_once).await.unwrap();
+    eventually("the secret of the class to go", async || data(secrets, name).await.is_none().then_some(()))
+        .await;
+    assert!(data(secrets, "ephemeral-v-jfs-secret").await.is_none(), "no client reads one");
 }
 
 async fn it_goes_with_its_claim(client: &Client, secrets: &Api<Secret>) {

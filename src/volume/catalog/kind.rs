@@ -80,6 +80,7 @@ impl Kind for Claim {
             uid: strings.share(&metadata.uid),
             labels: strings.map(&metadata.labels, |_| true),
             annotations: strings.map(&metadata.annotations, wanted),
+            of_a_pod: metadata.of_a_pod,
             ..strings.name(&metadata)
         };
         spec.storage_class_name = spec.storage_class_name.as_ref().map(|class| strings.share(class));

@@ -20,7 +20,7 @@ type Act = (String, String, Option<String>);
 type Acts = BTreeMap<String, BTreeSet<Act>>;
 
 /// Rights that these tests do not use, and why they are granted all the same: account, verb, resources with their group.
-const UNUSED: [(&str, &str, &[&str], &str); 3] = [
+const UNUSED: [(&str, &str, &[&str], &str); 4] = [
     (
         "juicefs-sidecar-webhook",
         "list",
@@ -32,6 +32,12 @@ const UNUSED: [(&str, &str, &[&str], &str); 3] = [
         "list",
         &["/persistentvolumeclaims", "/persistentvolumes", "storage.k8s.io/storageclasses"],
         "API servers that do not stream lists",
+    ),
+    (
+        "juicefs-sidecar-controller",
+        "delete",
+        &["/secrets"],
+        "the last ephemeral volume of a class, which another test has",
     ),
     (
         "juicefs-sidecar-controller",
