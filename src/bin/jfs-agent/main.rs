@@ -6,6 +6,7 @@
 
 mod arguments;
 mod clock;
+mod connections;
 mod device;
 mod failure;
 mod foreign;

@@ -1,9 +1,12 @@
 //! One volume in the holder's keeping.
 
-use super::{SOCKET_MODE, looks::Looks};
+use super::looks::Looks;
 use crate::{
-    clock, device,
+    clock,
+    connections::{Connections, WhenFull},
+    device,
     failure::{During, Failure, Result},
+    foreign,
     layout::Place,
     log,
     message::{Answer, Kept, Mount, Question, Status},
@@ -11,6 +14,7 @@ use crate::{
     packet::{self, Asked, Packet},
 };
 use rustix::{
+    event::PollFd,
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Gid, Mode, Uid},
     net::SocketType,
@@ -27,19 +31,26 @@ const RUNNER_LIMIT: Duration = Duration::from_millis(500);
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long a peer may stay silent after connecting.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The mode of the socket: its owner, which is the client's user, and root.
+const SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 /// A volume: where it is to be mounted and what is kept of it.
 pub(super) struct Volume {
     place: Place,
     mountpoint: PathBuf,
     client_uid: u32,
-    listener: Option<OwnedFd>,
+    /// Runners and probes, once there is a socket for them.
+    connections: Option<Connections>,
     keeping: Option<Keeping>,
-    due: Option<Instant>,
+    retry: Option<Instant>,
     since: String,
     mounts: u64,
     last_error: Option<String>,
     /// Looks at the mount that are under way.
-    pub(super) looks: Looks,
+    looks: Looks,
 }
 
 /// A mount in keeping.
@@ -66,9 +77,9 @@ impl Volume {
             place: Place::new(run_directory, name)?,
             mountpoint,
             client_uid,
-            listener: None,
+            connections: None,
             keeping: None,
-            due: Some(Instant::now()),
+            retry: None,
             since: clock::now(),
             mounts: 0,
             last_error: None,
@@ -86,9 +97,25 @@ impl Volume {
         self.name() == other.name() || self.mountpoint == other.mountpoint
     }
 
-    /// The socket on which runners and probes ask.
-    pub(super) fn listener(&self) -> Option<&OwnedFd> {
-        self.listener.as_ref()
+    /// What to poll for.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let connections = self.connections.iter().flat_map(Connections::descriptors);
+        connections.chain(self.looks.descriptors())
+    }
+
+    /// When something is to be done even if nothing happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let silent = self.connections.as_ref().and_then(Connections::due);
+        [self.retry, silent, self.looks.due()].into_iter().flatten().min()
+    }
+
+    /// Does what there is to do.
+    pub(super) fn proceed(&mut self) {
+        self.serve();
+        self.looks.proceed(self.keeping.as_ref().map(|keeping| &keeping.kept.root));
+        if self.retry.is_some_and(|retry| retry <= Instant::now()) {
+            self.attend();
+        }
     }
 
     /// Makes the socket, owned by the client's user.
@@ -96,7 +123,7 @@ impl Volume {
         let path = self.place.holder_socket();
         let listener = packet::listen(&path, SOCKET_MODE, SocketType::SEQPACKET)?;
         self.give_to_client(&path)?;
-        self.listener = Some(listener);
+        self.connections = Some(Connections::new(listener, SILENCE_LIMIT, WhenFull::DropOldest));
         Ok(())
     }
 
@@ -117,22 +144,29 @@ impl Volume {
         rustix::fs::chown(path, Some(user), Some(group)).during(|| format!("chown {}", path.display()))
     }
 
-    /// Whether a peer of this user may ask: root, ourselves, or the client.
-    pub(super) fn admits(&self, uid: Option<u32>) -> bool {
-        uid.is_some_and(|uid| {
-            uid == 0 || uid == self.client_uid || uid == rustix::process::geteuid().as_raw()
-        })
-    }
-
-    /// When the volume wants to be attended to.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+    /// Lets in root, ourselves and the client, and answers whoever has asked.
+    fn serve(&mut self) {
+        let Some(connections) = &mut self.connections else { return };
+        let users = [0, self.client_uid, rustix::process::geteuid().as_raw()];
+        connections.accept(|socket| {
+            let admitted = foreign::peer_uid(socket).is_some_and(|uid| users.contains(&uid));
+            if !admitted {
+                log::warn(Some(self.place.name()), "refused a peer that runs as another user");
+            }
+            admitted
+        });
+        for (socket, question) in connections.receive() {
+            match question {
+                Ok(question) => self.answer(socket, question),
+                Err(reason) => log::warn(Some(self.name()), &format!("refused a message: {reason}")),
+            }
+        }
     }
 
     /// Takes the mount back from a living runner or mounts anew, and listens; tries again later when that fails.
     pub(super) fn attend(&mut self) {
         match self.try_attend() {
-            Ok(()) => self.due = None,
+            Ok(()) => self.retry = None,
             Err(failure) => self.note_failure(&failure),
         }
     }
@@ -141,7 +175,7 @@ impl Volume {
         self.make_directories()?;
         let mounted = if self.keeping.is_none() { self.adopt_or_mount() } else { Ok(()) };
         // Also when there is no mount: whoever asks is told why.
-        if self.listener.is_none() {
+        if self.connections.is_none() {
             self.listen()?;
         }
         mounted
@@ -155,7 +189,7 @@ impl Volume {
             self.since = clock::now();
         }
         self.last_error = Some(message);
-        self.due = Some(Instant::now() + RETRY);
+        self.retry = Some(Instant::now() + RETRY);
     }
 
     fn adopt_or_mount(&mut self) -> Result<()> {
@@ -216,13 +250,8 @@ impl Volume {
         self.since = clock::now();
     }
 
-    /// Goes on with the looks at the mount.
-    pub(super) fn look(&mut self) {
-        self.looks.proceed(self.keeping.as_ref().map(|keeping| &keeping.kept.root));
-    }
-
     /// Answers a question.
-    pub(super) fn answer(&mut self, socket: OwnedFd, packet: Packet) {
+    fn answer(&mut self, socket: OwnedFd, packet: Packet) {
         let question = Question::parse(&packet.bytes);
         let answer = match question {
             Ok(Question::Fetch) => self.hand_out(),
@@ -269,7 +298,7 @@ impl Volume {
     fn take_in(&mut self, mount: Mount, descriptors: Vec<OwnedFd>) -> Result<Answer> {
         let Some(Keeping { kept, .. }) = &mut self.keeping else {
             self.adopt(mount, descriptors)?;
-            self.due = None;
+            self.retry = None;
             return Ok(Answer::default());
         };
         if kept.generation != mount.generation {

@@ -4,18 +4,19 @@
 //! has been served before, the FUSE descriptor with the setting. It answers with the setting once it serves.
 
 use crate::{
+    connections::{Connections, WhenFull},
     device::Setting,
     failure::{During, Result},
     foreign,
     layout::Place,
     message::Kept,
-    packet::{self, Nothing},
+    packet,
 };
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::PollFd,
     fd::{AsFd, OwnedFd},
     fs::{Mode, OFlags},
-    net::{SocketFlags, SocketType},
+    net::SocketType,
 };
 use std::time::{Duration, Instant};
 
@@ -25,14 +26,11 @@ const NO_SETTING: &[u8] = b"FUSE";
 /// How long a client may take to answer.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Open connections; a client has one or two.
-const MOST_CONNECTIONS: usize = 16;
-
 /// The socket and who is connected to it.
 pub(super) struct Comm {
-    listener: OwnedFd,
+    /// A client has one or two.
+    connections: Connections,
     placeholder: OwnedFd,
-    connections: Vec<(OwnedFd, Instant)>,
 }
 
 impl Comm {
@@ -41,49 +39,42 @@ impl Comm {
         let listener = packet::listen(&place.client_socket(), Mode::RUSR | Mode::WUSR, SocketType::STREAM)?;
         let placeholder = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during(|| "open /dev/null")?;
-        Ok(Self { listener, placeholder, connections: Vec::new() })
+        Ok(Self { connections: Connections::new(listener, LIMIT, WhenFull::RefuseNewest), placeholder })
     }
 
     /// What to poll for.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let connections = self.connections.iter().map(|(socket, _)| socket);
-        std::iter::once(&self.listener).chain(connections).map(|socket| PollFd::new(socket, PollFlags::IN))
+        self.connections.descriptors()
+    }
+
+    /// When the next connection has been open for too long.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.connections.due()
     }
 
     /// Serves whoever has connected; the setting, when a client brought one.
     pub(super) fn serve(&mut self, kept: Option<&Kept>) -> Option<Setting> {
-        while let Ok(socket) =
-            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
+        let placeholder = &self.placeholder;
+        self.connections.accept(|socket| {
             let own = rustix::process::geteuid().as_raw();
-            let admitted = foreign::peer_uid(&socket).is_some_and(|uid| uid == own);
-            if admitted && self.connections.len() < MOST_CONNECTIONS && self.greet(&socket, kept).is_ok() {
-                self.connections.push((socket, Instant::now() + LIMIT));
-            }
-        }
-        let mut brought = None;
-        self.connections.retain(|(socket, end)| match packet::receive(socket) {
-            Ok(answer) => {
-                // Anything else is `CLOSE`. The descriptor that comes along is one we have.
-                brought = Setting::new(&answer.bytes).or(brought.take());
-                false
-            }
-            Err(Nothing::Later) => Instant::now() < *end,
-            Err(Nothing::Closed | Nothing::Refused(_)) => false,
+            foreign::peer_uid(socket) == Some(own) && greet(socket, placeholder, kept).is_ok()
         });
-        brought
-    }
-
-    fn greet(&self, socket: &OwnedFd, kept: Option<&Kept>) -> rustix::io::Result<()> {
-        let placeholder = self.placeholder.as_fd();
-        match kept.and_then(|kept| Some((kept.device.as_fd(), kept.setting.as_ref()?))) {
-            Some((device, setting)) => packet::send(socket, setting.as_bytes(), &[placeholder, device]),
-            None => packet::send(socket, NO_SETTING, &[placeholder]),
-        }
+        // Anything else is `CLOSE`. The descriptor that comes along is one we have.
+        let answers = self.connections.receive().into_iter().filter_map(|(_, answer)| answer.ok());
+        answers.filter_map(|answer| Setting::new(&answer.bytes)).next_back()
     }
 
     /// Forgets the connections of a client that has ended.
     pub(super) fn forget(&mut self) {
         self.connections.clear();
+    }
+}
+
+/// Tells a client which descriptor it serves, if one has served before it.
+fn greet(socket: &OwnedFd, placeholder: &OwnedFd, kept: Option<&Kept>) -> rustix::io::Result<()> {
+    let placeholder = placeholder.as_fd();
+    match kept.and_then(|kept| Some((kept.device.as_fd(), kept.setting.as_ref()?))) {
+        Some((device, setting)) => packet::send(socket, setting.as_bytes(), &[placeholder, device]),
+        None => packet::send(socket, NO_SETTING, &[placeholder]),
     }
 }

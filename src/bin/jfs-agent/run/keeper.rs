@@ -1,19 +1,20 @@
 //! The runner's side of keeping: its own copy of the mount, the holder's copy, and who may ask for them.
 
 use crate::{
+    connections::{Connections, WhenFull},
     device::Setting,
     failure::{During, Failure, Result},
     foreign,
     layout::Place,
     log,
     message::{Answer, Kept, Question, Status},
-    packet::{self, Asked, Nothing, Packet},
+    packet::{self, Asked, Packet},
 };
 use rustix::{
-    event::{PollFd, PollFlags},
+    event::PollFd,
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::Mode,
-    net::{SocketFlags, SocketType},
+    net::SocketType,
 };
 use std::time::{Duration, Instant};
 
@@ -29,9 +30,6 @@ const DEPOSIT_RETRY: Duration = Duration::from_millis(500);
 /// How long a peer may stay silent after connecting.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Open connections; the oldest makes room for the next.
-const MOST_CONNECTIONS: usize = 16;
-
 /// What became of a deposit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deposited {
@@ -44,8 +42,7 @@ pub(super) enum Deposited {
 /// The copy and the socket on which it is asked for.
 pub(super) struct Keeper {
     place: Place,
-    listener: OwnedFd,
-    connections: Vec<(OwnedFd, Instant)>,
+    connections: Connections,
     /// The mount, once fetched.
     pub(super) kept: Option<Kept>,
     deposit_due: Option<Instant>,
@@ -56,7 +53,8 @@ impl Keeper {
     pub(super) fn new(place: &Place) -> Result<Self> {
         let listener =
             packet::listen(&place.runner_socket(), Mode::RUSR | Mode::WUSR, SocketType::SEQPACKET)?;
-        Ok(Self { place: place.clone(), listener, connections: Vec::new(), kept: None, deposit_due: None })
+        let connections = Connections::new(listener, SILENCE_LIMIT, WhenFull::DropOldest);
+        Ok(Self { place: place.clone(), connections, kept: None, deposit_due: None })
     }
 
     /// Asks the holder for the mount.
@@ -82,9 +80,9 @@ impl Keeper {
         self.deposit()
     }
 
-    /// When the holder is to be given the next copy.
+    /// When the holder is to be given the next copy, or a peer has been silent for too long.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.deposit_due
+        self.deposit_due.into_iter().chain(self.connections.due()).min()
     }
 
     /// Gives the holder a copy when it is time.
@@ -121,35 +119,20 @@ impl Keeper {
 
     /// What to poll for.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let connections = self.connections.iter().map(|(socket, _)| socket);
-        std::iter::once(&self.listener).chain(connections).map(|socket| PollFd::new(socket, PollFlags::IN))
+        self.connections.descriptors()
     }
 
     /// Answers whoever asks.
     pub(super) fn serve(&mut self, status: &Status) {
-        while let Ok(socket) =
-            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
+        self.connections.accept(|socket| {
             let own = rustix::process::geteuid().as_raw();
-            if foreign::peer_uid(&socket).is_some_and(|uid| uid == 0 || uid == own) {
-                if self.connections.len() >= MOST_CONNECTIONS {
-                    self.connections.remove(0);
-                }
-                self.connections.push((socket, Instant::now() + SILENCE_LIMIT));
+            foreign::peer_uid(socket).is_some_and(|uid| uid == 0 || uid == own)
+        });
+        for (socket, question) in self.connections.receive() {
+            if let Ok(question) = question {
+                self.answer(&socket, &question, status);
             }
         }
-        let connections = std::mem::take(&mut self.connections);
-        self.connections = connections
-            .into_iter()
-            .filter(|(socket, end)| match packet::receive(socket) {
-                Ok(question) => {
-                    self.answer(socket, &question, status);
-                    false
-                }
-                Err(Nothing::Later) => Instant::now() < *end,
-                Err(Nothing::Closed | Nothing::Refused(_)) => false,
-            })
-            .collect();
     }
 
     fn answer(&self, socket: &OwnedFd, packet: &Packet, status: &Status) {

@@ -1,5 +1,6 @@
 //! The runner: one thread, one poll loop, one state at a time.
 
+mod checking;
 mod parting;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     failure::{self, Failure, Result},
     handover::Handover,
     log,
-    look::{Looking, Seen, Wish},
+    look::{Looking, Seen},
     mask::Mask,
     message::Status,
     packet::wait,
@@ -22,10 +23,7 @@ use crate::{
     signals::Signals,
 };
 use parting::Parting;
-use rustix::{
-    event::{PollFd, PollFlags},
-    fd::AsFd,
-};
+use rustix::event::{PollFd, PollFlags};
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -52,20 +50,6 @@ const MOST_FAILURES: u32 = 5;
 
 /// After as many ends the next client is started without what the last one left, which may be what it dies of.
 const FAILURES_WITH_HANDOVER: u32 = 4;
-
-/// How long a mount may take to answer after the client has said that it serves.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
-
-/// How soon after a look the next may begin: a holder that refuses them does so at once.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
-
-/// More than the requests that were in flight when the last client died, as the new one counts requests that were
-/// sent again among the lost until that many others have followed.
-const STATFS_AFTER_RESEND: u32 = 256;
-
-/// Where the kernel cannot send again, the client answers lost requests EINTR when more than ten newer ones have
-/// come and three seconds have passed: ten a second for five.
-const WITHOUT_RESEND: Wish = Wish { statfs: 50, pause: 100, limit: 15_000, ..Wish::ALIVE };
 
 /// What the runner is doing.
 enum Phase {
@@ -189,11 +173,7 @@ impl<'a> Runner<'a> {
         let client = self.client.as_ref().and_then(Client::due);
         let look =
             self.look.as_ref().map(Looking::end).or_else(|| self.wants_to_look().then_some(self.next_look));
-        [phase, client, look, self.keeper.due()].into_iter().flatten().min()
-    }
-
-    fn wants_to_look(&self) -> bool {
-        matches!(self.phase, Phase::Checking | Phase::Uploading { .. } | Phase::HandingOver { .. })
+        [phase, client, look, self.keeper.due(), self.comm.due()].into_iter().flatten().min()
     }
 
     /// Does what the phase asks for; the exit code at the end.
@@ -299,70 +279,6 @@ impl<'a> Runner<'a> {
         if matches!(self.phase, Phase::Starting | Phase::Checking | Phase::Serving) {
             self.warn("the holder has mounted anew; starting on the new mount".to_owned());
             self.enter(Phase::Ending, "restarting");
-        }
-    }
-
-    /// Asks the mount whether it answers, and learns who serves it.
-    fn check(&mut self) {
-        if let Some(Ok(seen)) = self.looked()
-            && matches!(self.phase, Phase::Checking)
-        {
-            return self.begin_to_serve(seen);
-        }
-        if matches!(self.phase, Phase::Checking) {
-            self.look_again(Wish {
-                statfs: STATFS_AFTER_RESEND,
-                config: true,
-                ..Wish::ALIVE.within(LOOK_LIMIT)
-            });
-        }
-    }
-
-    /// The outcome of the current look, once it has one.
-    fn looked(&mut self) -> Option<Result<Seen>> {
-        let outcome = self.look.as_mut()?.proceed()?;
-        self.look = None;
-        if let Err(failure) = &outcome {
-            let message = failure.to_string();
-            if self.status.last_error.as_ref() != Some(&message) {
-                self.warn(message);
-            }
-        }
-        Some(outcome)
-    }
-
-    /// Starts the next look, unless one is under way or has only just ended.
-    fn look_again(&mut self, wish: Wish) {
-        let now = Instant::now();
-        if self.look.is_some() || now < self.next_look {
-            return;
-        }
-        self.next_look = now + LOOK_PAUSE;
-        let Some(kept) = &self.keeper.kept else { return };
-        match Looking::start(&self.options.place.holder_socket(), kept.root.as_fd(), wish) {
-            Ok(look) => self.look = Some(look),
-            Err(failure) => self.warn(failure.to_string()),
-        }
-    }
-
-    fn begin_to_serve(&mut self, seen: Seen) {
-        self.failures = 0;
-        self.status.client_version.clone_from(&seen.version);
-        self.status.session = seen.session;
-        self.seen = seen;
-        if let Some(kept) = &self.keeper.kept {
-            let session = Handover::new(kept, self.seen.session, self.seen.version.clone());
-            Handover::discard(&self.options.place);
-            if let Err(failure) = session.save(&self.options.place) {
-                self.warn(failure.to_string());
-            }
-        }
-        self.enter(Phase::Serving, "serving");
-        let (took_over, checked) = (self.took_over_after.as_millis(), self.started.elapsed().as_millis());
-        self.log(&format!("serving: took over after {took_over} ms, checked after {checked} ms"));
-        if self.resent == Resent::Unknown {
-            self.next_look = Instant::now();
-            self.look_again(WITHOUT_RESEND);
         }
     }
 
