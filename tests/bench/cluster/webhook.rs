@@ -41,6 +41,7 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         starts.push(begun.elapsed());
+        table.note("processor time until then", format!("{:.2} s", processor(program.id())));
         running = Some((program, address, metrics));
     }
     let (program, address, metrics) = running.expect("one of several");
@@ -130,8 +131,8 @@ fn buckets(metrics: &str) -> Vec<(f64, u64)> {
         line.contains("review_duration_seconds_bucket") && line.contains("endpoint=\"inject\"")
     });
     let bucket = |line: &str| {
-        let (_, rest) = line.split_once("le=\"")?;
-        let (edge, count) = rest.split_once("\"} ")?;
+        let (edge, _) = line.split_once("le=\"")?.1.split_once('"')?;
+        let (_, count) = line.rsplit_once(' ')?;
         Some((edge.replace("+Inf", "inf").parse().ok()?, count.parse().ok()?))
     };
     lines.filter_map(bucket).collect()
@@ -143,6 +144,14 @@ fn edge(buckets: &[(f64, u64)], share: f64) -> f64 {
     let all = buckets.last().map_or(0.0, |(_, all)| count(*all));
     assert!(all > 0.0, "nothing was counted");
     buckets.iter().find(|(_, below)| count(*below) >= all * share).map_or(f64::INFINITY, |(edge, _)| *edge)
+}
+
+/// Seconds of processor time so far.
+fn processor(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
+    let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace().skip(11).take(2);
+    let ticks: u32 = fields.filter_map(|field| field.parse::<u32>().ok()).sum();
+    f64::from(ticks) / 100.0
 }
 
 /// In MiB.
