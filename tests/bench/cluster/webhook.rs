@@ -111,7 +111,7 @@ pub(crate) fn review(number: usize) -> Value {
     let group = json!({"group": "", "version": "v1", "kind": "Pod"});
     let resource = json!({"group": "", "version": "v1", "resource": "pods"});
     json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
-        "uid": format!("2ba016b3-52d9-41ab-ae12-{number:012}"), "kind": group, "resource": resource,
+        "uid": format!("2b3016b3-52d9-41b3-8e12-{number:012}"), "kind": group, "resource": resource,
         "requestKind": group, "requestResource": resource, "namespace": namespace, "operation": "CREATE",
         "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
         "object": pod(&claim_name(number), number, &namespace), "oldObject": null, "dryRun": false,
