@@ -124,9 +124,8 @@ impl Engine<'_> {
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
         plan.drop_annotations_of(subject)?;
-        let sidecars =
-            classic::sidecars(&mut plan, &mut names, self.process.immutable, pod.spec.security_context)
-                .map_err(|nul| client::unusable("the path of the mount", nul))?;
+        let sidecars = classic::sidecars(&mut plan, &mut names, self.process.immutable, pod)
+            .map_err(|nul| client::unusable("the path of the mount", nul))?;
         let patch = patch::operations(&plan, subject, sidecars, &self.config.revision);
         warnings.append(&mut plan.warnings);
         Ok(Decision {

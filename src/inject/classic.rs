@@ -11,13 +11,17 @@ use crate::{
         plan::{Client, Plan},
         profile::{Privilege, Shared},
     },
-    pod::PodSecurity,
+    pod::{Pod, PodSecurity},
 };
 
 /// Where the shared directory of the node is mounted in the client; its child `mnt` is the mount point.
 const SHARED_DIRECTORY: &str = "/jfs";
 /// Read by the client, which keeps `updatedb` of the node out of its mounts.
 const UPDATEDB: &str = "/etc/updatedb.conf";
+/// Where the admission plugin `ServiceAccount` mounts a pod's token, in every container (Kubernetes 1.22 and newer).
+const TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What it begins the volume's name with.
+const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// A client's container and the volumes made for it.
 #[derive(Debug)]
@@ -33,8 +37,9 @@ pub(crate) fn sidecars(
     plan: &mut Plan,
     names: &mut Names,
     immutable: bool,
-    pod_security: Option<PodSecurity>,
+    pod: &Pod<'_>,
 ) -> Result<Vec<Sidecar>, Nul> {
+    let token = token_volume(pod);
     let mut updatedb: Option<String> = None;
     let host = plan.profile.host_directories && !immutable;
     let moved = plan
@@ -66,8 +71,11 @@ pub(crate) fn sidecars(
                 mounts.host_paths();
                 mounts.patched();
             }
+            if let Some(volume) = token {
+                mounts.token(volume);
+            }
             let Attachments { volumes, volume_mounts, devices, .. } = mounts;
-            let mut container = container(plan, client, pod_security)?;
+            let mut container = container(plan, client, pod.spec.security_context)?;
             container.command = Some(command);
             container.resources = Some(resources);
             container.volume_mounts = Some(volume_mounts);
@@ -108,6 +116,14 @@ fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) ->
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..api::Container::default()
     })
+}
+
+/// The volume that the API server has put into the pod with the token of its service account.
+fn token_volume<'a>(pod: &'a Pod<'_>) -> Option<&'a str> {
+    let mut mounts = pod.spec.all_containers().flat_map(|container| container.volume_mounts.iter().flatten());
+    let mount =
+        mounts.find(|mount| *mount.mount_path == *TOKEN_DIRECTORY && mount.name.starts_with(TOKEN_VOLUME));
+    mount.map(|mount| &*mount.name)
 }
 
 /// The environment, in the order users know: fixed, from the secret, from patches, from the platform.
@@ -306,6 +322,20 @@ impl Attachments<'_> {
         for (number, path) in client.settings.host_paths.iter().enumerate() {
             self.add(&format!("hostpath-{number}"), path, host_path(path, None));
         }
+    }
+
+    /// What the API server would mount into any container that has nothing there, for which it would ask every webhook
+    /// about the pod once more.
+    fn token(&mut self, volume: &str) {
+        if self.volume_mounts.iter().any(|mount| mount.mount_path == TOKEN_DIRECTORY) {
+            return;
+        }
+        self.volume_mounts.push(api::VolumeMount {
+            name: volume.to_owned(),
+            mount_path: TOKEN_DIRECTORY.to_owned(),
+            read_only: Some(true),
+            ..api::VolumeMount::default()
+        });
     }
 
     /// The volumes of the ConfigMap's patches; a name that is taken is changed in every mount and device.

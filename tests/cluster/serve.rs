@@ -10,7 +10,7 @@ use super::{
     manifests::{NAMESPACE, built, piped},
     objects::{create, storage},
     program::Program,
-    service::Backend,
+    service::{Backend, series},
 };
 
 const COMPONENT: &str = "webhook-config/components/one-program";
@@ -54,6 +54,11 @@ async fn one_program_serves_and_registers_and_another_takes_over() {
         "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
     let is_injected = async || create(&client, pod.clone(), true).await.ok().filter(injected);
     eventually("pods to be injected", is_injected).await;
+    // The API server asks again about a pod that it has changed since: ours leaves it nothing to change.
+    let name = |code| format!("juicefs_sidecar_reviews_total{{endpoint=\"inject\",code=\"{code}\"}}");
+    let asked = |code| series(backend.health, &name(code));
+    assert!(asked("injected") > Some(0));
+    assert_eq!(asked("already-injected"), Some(0));
     let held = leader(&client).await.unwrap_or_default();
     assert!(held.starts_with("first"), "{held}");
 
