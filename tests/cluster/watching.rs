@@ -173,13 +173,13 @@ async fn a_start_that_cannot_succeed_says_why() {
             }
         })
     };
-    for (kubeconfig, namespace, message) in [
-        (gone, NAMESPACE, "the API server does not answer"),
-        (nobody, NAMESPACE, "; grant it, as webhook-config/rbac-webhook.yaml does"),
-        (ours, "", "set --namespace or POD_NAMESPACE"),
+    for (kubeconfig, namespace, message, code) in [
+        (gone, NAMESPACE, "the API server does not answer", 3),
+        (nobody, NAMESPACE, "; grant it, as webhook-config/rbac-webhook.yaml does", 4),
+        (ours, "", "set POD_NAMESPACE or --namespace", 5),
     ] {
         let program = start(kubeconfig, namespace);
         program.wait_for(message);
-        assert_eq!(program.exit_code(), 2, "{message}");
+        assert_eq!(program.exit_code(), code, "{message}");
     }
 }
