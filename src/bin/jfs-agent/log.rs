@@ -1,6 +1,7 @@
 //! Logs on standard error: one JSON object a line, or text on a terminal.
 
 use crate::clock;
+use serde::Serialize;
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -39,6 +40,18 @@ fn level_of(line: &str) -> &'static str {
     marks.into_iter().find(|(mark, _)| line.contains(mark)).map_or("info", |(_, level)| level)
 }
 
+/// A line of the log.
+#[derive(Serialize)]
+struct Entry<'a> {
+    time: String,
+    level: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    message: &'a str,
+}
+
 fn write(level: &str, volume: Option<&str>, source: Option<&str>, message: &str) {
     let mut output = std::io::stderr().lock();
     let line = if output.is_terminal() {
@@ -46,13 +59,8 @@ fn write(level: &str, volume: Option<&str>, source: Option<&str>, message: &str)
         let source = source.map(|name| format!("[{name}] ")).unwrap_or_default();
         format!("{} {level:5} {volume}{source}{message}\n", clock::now())
     } else {
-        let mut entry = serde_json::Map::new();
-        entry.insert("time".to_owned(), clock::now().into());
-        entry.insert("level".to_owned(), level.into());
-        volume.map(|name| entry.insert("volume".to_owned(), name.into()));
-        source.map(|name| entry.insert("source".to_owned(), name.into()));
-        entry.insert("message".to_owned(), message.into());
-        format!("{}\n", serde_json::Value::Object(entry))
+        let entry = Entry { time: clock::now(), level, volume, source, message };
+        format!("{}\n", serde_json::to_string(&entry).unwrap_or_default())
     };
     // One write a line, so that lines of several processes do not mix. Nobody is left to tell when it fails.
     _ = output.write_all(line.as_bytes());

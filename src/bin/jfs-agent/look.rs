@@ -328,10 +328,24 @@ fn read_special(root: &OwnedFd, name: &str) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
+/// What is read of `.config`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    version: Option<String>,
+    meta: Meta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Meta {
+    sid: Option<u64>,
+}
+
 fn read_config(seen: &mut Seen, text: &str) -> Result<()> {
-    let config: serde_json::Value = serde_json::from_str(text).during(|| "read .config")?;
-    seen.session = config["Meta"]["Sid"].as_u64();
-    seen.version = config["Version"].as_str().map(str::to_owned);
+    let config: Config = serde_json::from_str(text).during(|| "read .config")?;
+    seen.session = config.meta.sid;
+    seen.version = config.version;
     Ok(())
 }
 
