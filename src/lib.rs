@@ -4,21 +4,39 @@
 //! about each, through [`volume::Lookup`]) → [`inject`] (a plan, then JSON Patch operations) → response.
 //! `volume`, `client`, `inject` and `config` do no I/O and know no clock; [`admission`] and [`cli`] are the thin
 //! shells around them and share everything but the `Lookup`.
-#![cfg(feature = "engine")]
+//!
+//! All of this is behind the feature `engine`, for the agent is built without it and has nothing but [`worker`].
 
+#[cfg(feature = "engine")]
 pub mod admission;
+#[cfg(feature = "engine")]
 pub mod cli;
+#[cfg(feature = "engine")]
 pub mod client;
+#[cfg(feature = "engine")]
 pub mod cluster;
+#[cfg(feature = "engine")]
 pub mod config;
+#[cfg(feature = "engine")]
 pub mod controller;
+#[cfg(feature = "engine")]
 pub mod identifier;
+#[cfg(feature = "engine")]
 pub mod inject;
+#[cfg(feature = "engine")]
 pub mod map;
+#[cfg(feature = "engine")]
 pub mod notation;
+#[cfg(feature = "engine")]
 pub mod offline;
+#[cfg(feature = "engine")]
 pub mod outcome;
+#[cfg(feature = "engine")]
 pub mod pod;
+#[cfg(feature = "engine")]
 pub mod telemetry;
+#[cfg(feature = "engine")]
 pub mod tls;
+#[cfg(feature = "engine")]
 pub mod volume;
+pub mod worker;

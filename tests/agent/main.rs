@@ -14,3 +14,4 @@ mod hostile;
 mod pod;
 mod probes;
 mod upgrade;
+mod worker;

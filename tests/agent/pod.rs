@@ -260,7 +260,7 @@ impl Pod {
     }
 
     /// Starts a command in a container's own mount namespace.
-    fn container(&self, propagation: &str, more: &[&str], words: &[&str], log: &str) -> Process {
+    pub(crate) fn container(&self, propagation: &str, more: &[&str], words: &[&str], log: &str) -> Process {
         let pid = self.node.pid().as_raw_nonzero().to_string();
         let outer =
             ["nsenter", "-t", &pid, "--mount", "--", "unshare", "--mount", "--propagation", propagation];
@@ -472,7 +472,7 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for name in ["holder", "runner", "application"] {
+            for name in ["holder", "runner", "application", "worker"] {
                 let log = self.log(name);
                 let start = log.len().saturating_sub(6000);
                 eprintln!("--- {name}\n{}", log.get(start..).unwrap_or(&log));

@@ -1,4 +1,4 @@
-//! Who is connected to a socket of ours and has not yet asked: the accept loop of holder, runner and client's comm.
+//! Who is connected to a socket of ours and has not yet asked: the accept loop of holder, runner, client's comm and worker.
 //!
 //! A peer that is slow, silent or hostile costs one of a few places for a limited time, and nothing else.
 
@@ -59,10 +59,28 @@ impl Connections {
 
     /// Whoever has asked, with the question or why it is refused; lets go of those who left or said nothing in time.
     pub(crate) fn receive(&mut self) -> Vec<(OwnedFd, Result<Packet, &'static str>)> {
+        self.take(MOST, |socket| packet::receive(socket))
+    }
+
+    /// So many at most of those who have begun to ask, in parts perhaps; lets go of others as [`Self::receive`] does.
+    pub(crate) fn readable(&mut self, most: usize) -> Vec<OwnedFd> {
+        self.take(most, |socket| packet::readable(socket)).into_iter().map(|(socket, _)| socket).collect()
+    }
+
+    fn take<T>(
+        &mut self,
+        most: usize,
+        look: impl Fn(&OwnedFd) -> Result<T, Nothing>,
+    ) -> Vec<(OwnedFd, Result<T, &'static str>)> {
         let mut asked = Vec::new();
         for (socket, end) in std::mem::take(&mut self.silent) {
-            match packet::receive(&socket) {
-                Ok(packet) => asked.push((socket, Ok(packet))),
+            // Who may have asked without being heard was not silent.
+            if asked.len() >= most {
+                self.silent.push_back((socket, end));
+                continue;
+            }
+            match look(&socket) {
+                Ok(question) => asked.push((socket, Ok(question))),
                 Err(Nothing::Refused(reason)) => asked.push((socket, Err(reason))),
                 Err(Nothing::Later) if Instant::now() < end => self.silent.push_back((socket, end)),
                 Err(Nothing::Later | Nothing::Closed) => {}
@@ -167,6 +185,19 @@ mod tests {
             .collect();
         assert_eq!(questions, [Ok(&b"asks"[..]), Err("message too long")]);
         assert_eq!(open(&peers[..1]), [0; 0]);
+    }
+
+    #[test]
+    fn those_who_have_begun_to_ask_wait_for_their_turn() {
+        let place = Place::new("turn");
+        let mut connections = place.connections(Duration::ZERO, WhenFull::DropOldest);
+        let peers = [place.peer(), place.peer(), place.peer()];
+        connections.accept(|_| true);
+        for peer in &peers {
+            packet::send(peer, b"asks", &[]).unwrap();
+        }
+        let turns: Vec<usize> = (0..3).map(|_| connections.readable(2).len()).collect();
+        assert_eq!(turns, [2, 1, 0]);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! `hold` is the only privileged part of a pod: it mounts and keeps the descriptors. `run` is process 1 of the
 //! unprivileged client container. Each keeps a copy of what the other needs, so only the loss of both loses
-//! the mount. `docs/agent.md` draws the life of a mount.
+//! the mount. `work` is no part of a pod: it serves the controller, from a container of the client's image. `docs/agent.md`
+//! draws the life of a mount.
 
 mod arguments;
 mod clock;
+mod command;
 mod connections;
 mod device;
 mod failure;
@@ -18,6 +20,7 @@ mod look;
 mod mask;
 mod message;
 mod mountpoint;
+mod output;
 mod packet;
 mod processes;
 mod ready;
@@ -25,6 +28,7 @@ mod run;
 mod signals;
 mod status;
 mod wait_exit;
+mod work;
 
 use crate::{arguments::Arguments, failure::Failure};
 use std::process::ExitCode;
@@ -40,6 +44,8 @@ usage:
   jfs-agent wait-exit --strategy staging --mountpoint DIR --limit SECONDS
   jfs-agent wait-exit --strategy port --port PORT --limit SECONDS
   jfs-agent wait-exit --strategy sleep --limit SECONDS
+  jfs-agent work      --socket PATH --scratch DIR [--controller-uid UID] [--client PATH]
+                      [--enterprise-client PATH]
   jfs-agent version";
 
 fn main() -> ExitCode {
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         "status" => status::main(arguments),
         "wait-exit" => wait_exit::main(arguments),
         "look" => look::main(arguments),
+        "work" => work::main(arguments),
+        "work-request" => work::request::main(arguments),
         "version" | "--version" => Ok(log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION")))),
         "help" | "--help" => Ok(log::print(USAGE)),
         "" => Err(Failure::usage(format!("a command is missing\n{USAGE}"))),

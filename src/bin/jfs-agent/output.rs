@@ -15,10 +15,17 @@ use std::process::{Command, Stdio};
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 16 * 1024;
 
+/// So much of the beginning is remembered.
+const LONGEST_BEGINNING: usize = 16 * 1024;
+
 /// Reads what a program prints and passes it on.
-pub(super) struct Output {
+pub(crate) struct Output {
     pipe: OwnedFd,
     line: Vec<u8>,
+    /// Whether it goes to the log as well.
+    pub(crate) logged: bool,
+    /// The first lines.
+    beginning: String,
     /// The last line, and the last that reported an error.
     last: Option<String>,
     last_error: Option<String>,
@@ -26,16 +33,23 @@ pub(super) struct Output {
 
 impl Output {
     /// Makes a program print into a pipe that is read here.
-    pub(super) fn of(command: &mut Command) -> Result<Self> {
+    pub(crate) fn of(command: &mut Command) -> Result<Self> {
         let (pipe, writer) = pipe_with(PipeFlags::CLOEXEC).during(|| "make a pipe")?;
         rustix::io::ioctl_fionbio(&pipe, true).during(|| "prepare a pipe")?;
         let copy = writer.try_clone().during(|| "copy a pipe")?;
         command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(Stdio::from(copy));
-        Ok(Self { pipe, line: Vec::new(), last: None, last_error: None })
+        Ok(Self {
+            pipe,
+            line: Vec::new(),
+            logged: true,
+            beginning: String::new(),
+            last: None,
+            last_error: None,
+        })
     }
 
     /// Passes on what has come; false once nothing can come any more.
-    pub(super) fn forward(&mut self, volume: &str, source: &str, mask: &Mask) -> bool {
+    pub(crate) fn forward(&mut self, volume: &str, source: &str, mask: &Mask) -> bool {
         let mut buffer = [0; 4096];
         loop {
             match rustix::io::read(&self.pipe, &mut buffer) {
@@ -67,15 +81,26 @@ impl Output {
         if line.is_empty() {
             return;
         }
-        log::forward(volume, source, &line);
+        if self.logged {
+            log::forward(volume, source, &line);
+        }
         if line.contains("<ERROR>") || line.contains("<FATAL>") {
             self.last_error = Some(line.clone());
+        }
+        if self.beginning.len() + line.len() < LONGEST_BEGINNING {
+            self.beginning.push_str(&line);
+            self.beginning.push('\n');
         }
         self.last = Some(line);
     }
 
+    /// What it printed first.
+    pub(crate) fn beginning(&self) -> &str {
+        &self.beginning
+    }
+
     /// The line that most likely says what went wrong.
-    pub(super) fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<&str> {
         self.last_error.as_deref().or(self.last.as_deref())
     }
 }

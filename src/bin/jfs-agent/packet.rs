@@ -80,6 +80,16 @@ pub(crate) fn receive(socket: impl AsFd) -> std::result::Result<Packet, Nothing>
     Ok(Packet { bytes, descriptors })
 }
 
+/// Whether something has come, without taking it.
+pub(crate) fn readable(socket: impl AsFd) -> std::result::Result<(), Nothing> {
+    match rustix::net::recv(socket, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((0, _)) => Err(Nothing::Closed),
+        Ok(_) => Ok(()),
+        Err(Errno::AGAIN | Errno::INTR) => Err(Nothing::Later),
+        Err(_) => Err(Nothing::Closed),
+    }
+}
+
 /// Sends one message without waiting; a peer that does not take it is not waited for.
 pub(crate) fn send(
     socket: impl AsFd,

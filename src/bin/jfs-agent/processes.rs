@@ -45,6 +45,19 @@ pub(crate) fn twin_of(parent: Pid) -> Option<Pid> {
     })
 }
 
+/// The living children of this process.
+pub(crate) fn children() -> Vec<Pid> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let children = entries.flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (state, parent) = state_and_parent(&stat)?;
+        (parent == own && !matches!(state, 'Z' | 'X')).then(|| Pid::from_raw(pid))?
+    });
+    children.collect()
+}
+
 /// Reads `pid (name) state parent …`; the name may contain anything, parentheses too.
 fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');

@@ -4,7 +4,6 @@ mod client;
 mod comm;
 mod first;
 mod keeper;
-mod output;
 mod runner;
 
 use crate::{

@@ -3,13 +3,13 @@
 //! A supervisor whose child has died waits a second before it starts another, and a child whose supervisor has died
 //! cannot be taken over from. So when either ends the other is killed, and both are started again from here.
 
-use super::output::Output;
 use crate::{
     failure::{During, Failure, Result},
     handover::Handover,
     layout::Place,
     mask::Mask,
     message::Kept,
+    output::Output,
     processes,
 };
 use rustix::{

@@ -1,22 +1,17 @@
 //! The commands that run before the client: `format` or `auth`, in exec form.
 
-use super::output::Output;
 use crate::{
     clock,
-    failure::{self, During, Failure, Result},
+    command::Running,
+    failure::{self, Failure, Result},
     layout::Place,
     log,
     mask::Mask,
     packet::wait,
-    processes,
     signals::Signals,
 };
-use rustix::{
-    event::{PollFd, PollFlags},
-    process::{Pid, Signal, kill_process_group},
-};
+use rustix::event::{PollFd, PollFlags};
 use std::{
-    os::unix::process::CommandExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -58,38 +53,26 @@ fn run_one(words: &[String], limit: Duration, place: &Place, mask: &Mask, signal
         words.split_first().ok_or_else(|| Failure::usage("--first: an empty command"))?;
     let end = Instant::now() + limit;
     let mut command = Command::new(program);
-    command.args(arguments).process_group(0);
-    let mut output = Output::of(&mut command)?;
-    let child = command.spawn().during(|| format!("start {program}"))?;
-    drop(command);
-    let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let child = child.ok_or_else(|| Failure::new("no process id"))?;
-    let mut printing = true;
+    command.args(arguments);
+    let mut running = Running::start(command)?;
     loop {
         let mut descriptors = vec![PollFd::new(signals, PollFlags::IN)];
-        if printing {
-            descriptors.push(PollFd::new(&output, PollFlags::IN));
-        }
+        descriptors.extend(running.descriptor());
         wait(&mut descriptors, Some(end.saturating_duration_since(Instant::now())));
         signals.clear();
-        printing = output.forward(place.name(), "first", mask);
-        if let Some(ended) = processes::reap().into_iter().find(|ended| ended.pid == child) {
-            // What it started and left behind must not outlive it.
-            _ = kill_process_group(child, Signal::KILL);
-            output.forward(place.name(), "first", mask);
-            return match (ended.status.exit_status(), output.reason()) {
+        if let Some(ended) = running.proceed(place.name(), "first", mask) {
+            return match (ended.status.exit_status(), running.output.reason()) {
                 (Some(0), _) => Ok(Then::GoOn),
                 (_, Some(line)) => Err(Failure::new(format!("{}: {line}", ended.describe()))),
                 (_, None) => Err(Failure::new(ended.describe())),
             };
         }
         if Signals::stop_requested() {
-            _ = kill_process_group(child, Signal::KILL);
             return Ok(Then::Stop);
         }
         if Instant::now() >= end {
-            _ = kill_process_group(child, Signal::KILL);
-            let last = output.reason().map(|line| format!("; its last words: {line}")).unwrap_or_default();
+            let last = running.output.reason();
+            let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
             return Err(Failure::new(format!("not done within {} s{last}", clock::seconds(limit))));
         }
     }
