@@ -18,6 +18,7 @@ pub mod rights;
 pub mod secrets;
 pub mod start;
 pub mod watchdog;
+pub mod worker;
 
 use std::sync::Arc;
 
