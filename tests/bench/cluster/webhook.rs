@@ -41,7 +41,7 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         starts.push(begun.elapsed());
-        table.note("processor time until then", format!("{:.2} s", processor(program.id())));
+        table.note("processor time until ready", format!("{:.2} s", processor(program.id())));
         running = Some((program, address, metrics));
     }
     let (program, address, metrics) = running.expect("one of several");
