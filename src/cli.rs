@@ -8,6 +8,7 @@ mod input;
 mod installation;
 mod output;
 pub mod process;
+mod program;
 mod review;
 mod serve;
 mod signals;

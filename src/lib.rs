@@ -1,9 +1,9 @@
 //! The engine of juicefs-sidecar: given a pod and the storage objects around it, the pod with its JuiceFS clients.
 //!
 //! Data flows one way: request → [`pod`] (a lean view) → [`volume`] (which claims are JuiceFS, and everything
-//! about each, through [`volume::Lookup`]) → [`inject`] (a plan, then JSON Patch operations) → response.
+//! about each, from a [`volume::Catalog`]) → [`inject`] (a plan, then JSON Patch operations) → response.
 //! `volume`, `client`, `inject` and `config` do no I/O and know no clock; [`admission`] and [`cli`] are the thin
-//! shells around them and share everything but the `Lookup`.
+//! shells around them and share everything but who fills the catalogue.
 //!
 //! All of this is behind the feature `engine`, for the agent is built without it and has nothing but [`worker`].
 

@@ -20,11 +20,7 @@ use self::{
     duties::{DutyArguments, checked, work},
     health::plain,
 };
-use super::{
-    installation::{InstallationArguments, exit_code},
-    process::driver_name,
-    signals::Signals,
-};
+use super::{installation::InstallationArguments, process::DriverArguments, program, signals::Signals};
 use crate::{
     admission::serve::bind,
     controller::Controller,
@@ -55,11 +51,6 @@ pub(super) struct ControllerArguments {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9445")]
     metrics_listen: SocketAddr,
 
-    /// Name of the CSI driver whose volumes are ours
-    #[arg(long, env = "DRIVER_NAME", value_name = "NAME", default_value = "csi.juicefs.com",
-          value_parser = driver_name)]
-    driver_name: String,
-
     /// Have the running controller remove the registrations and not make them again, and wait for it
     #[arg(long, conflicts_with = "register")]
     unregister: bool,
@@ -67,6 +58,9 @@ pub(super) struct ControllerArguments {
     /// Undo --unregister
     #[arg(long)]
     register: bool,
+
+    #[command(flatten)]
+    driver: DriverArguments,
 
     #[command(flatten)]
     duties: DutyArguments,
@@ -81,17 +75,7 @@ pub(super) struct ControllerArguments {
 impl ControllerArguments {
     /// Works until told to stop; the exit codes are in the help.
     pub(super) fn run(&self) -> u8 {
-        self.logs.start();
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!("cannot start threads: {error}");
-                return 2;
-            }
-        };
-        let code = exit_code(runtime.block_on(self.start()));
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        code
+        program::run(&self.logs, self.start())
     }
 
     async fn start(&self) -> anyhow::Result<()> {
@@ -101,7 +85,7 @@ impl ControllerArguments {
         calls.register(&mut registry);
         let metrics = ControllerMetrics::register(&mut registry);
         let installation = self.installation.find("controller", calls).await?;
-        let controller = self.duties.controller(installation, self.driver_name.clone(), metrics)?;
+        let controller = self.duties.controller(installation, self.driver.name(), metrics)?;
         if self.unregister || self.register {
             return tokio::select! {
                 done = self.switch(&controller) => done,

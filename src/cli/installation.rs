@@ -1,13 +1,10 @@
-//! Where juicefs-sidecar is installed in a cluster, and how programs find it; why they do not start.
+//! Where juicefs-sidecar is installed in a cluster, and how programs find it.
 
 use clap::Args;
-
 use kube::Client;
 
 use crate::{
-    cluster::{NoCaches, client::ClientArguments},
-    controller::start::NoStart,
-    offline::configuration::CONFIG_MAP,
+    cluster::client::ClientArguments, controller::start::NoStart, offline::configuration::CONFIG_MAP,
     telemetry::ApiCalls,
 };
 
@@ -48,12 +45,4 @@ impl InstallationArguments {
         let namespace = given.or_else(of_client).ok_or(NoStart::NamespaceUnknown)?;
         Ok(Installation { client, namespace, config_map: self.config_map.clone() })
     }
-}
-
-/// The exit code for how a program ended, after a line in the log about what went wrong.
-pub(super) fn exit_code(ended: anyhow::Result<()>) -> u8 {
-    let Err(error) = ended else { return 0 };
-    tracing::error!("{error:#}");
-    let start = error.downcast_ref::<NoStart>().map(NoStart::code);
-    start.or_else(|| error.downcast_ref::<NoCaches>().map(NoCaches::code)).unwrap_or(2)
 }

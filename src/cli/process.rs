@@ -7,13 +7,28 @@ use clap::Args;
 
 use crate::{config::Process, notation::Version};
 
+/// Whose volumes are ours.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Driver")]
+pub struct DriverArguments {
+    /// CSI driver name that makes a volume ours [default: csi.juicefs.com]
+    #[arg(long, env = "DRIVER_NAME", value_name = "NAME", value_parser = driver_name)]
+    driver_name: Option<String>,
+}
+
+impl DriverArguments {
+    /// The driver's name; an empty value counts as none.
+    pub fn name(&self) -> String {
+        given(self.driver_name.as_deref()).unwrap_or_else(|| Process::default().driver)
+    }
+}
+
 /// What the process is told about the driver it stands in for; the same for every request.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Driver")]
 pub struct ProcessArguments {
-    /// CSI driver name that makes a volume ours [default: csi.juicefs.com]
-    #[arg(long, env = "DRIVER_NAME", value_name = "NAME", value_parser = driver_name)]
-    driver_name: Option<String>,
+    #[command(flatten)]
+    driver: DriverArguments,
 
     /// Image of the community client, where neither volume nor ConfigMap names one
     #[arg(long, env = "JUICEFS_CE_MOUNT_IMAGE", value_name = "IMAGE")]
@@ -50,17 +65,16 @@ impl ProcessArguments {
     /// The settings these arguments stand for; an empty value counts as none.
     pub fn process(&self) -> Process {
         let default = Process::default();
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         let mut process = Process {
-            driver: given(&self.driver_name).unwrap_or(default.driver),
-            community_image: given(&self.ce_mount_image).unwrap_or(default.community_image),
-            enterprise_image: given(&self.ee_mount_image).unwrap_or(default.enterprise_image),
-            mount_directory: given(&self.mount_path).unwrap_or(default.mount_directory),
+            driver: self.driver.name(),
+            community_image: given(self.ce_mount_image.as_deref()).unwrap_or(default.community_image),
+            enterprise_image: given(self.ee_mount_image.as_deref()).unwrap_or(default.enterprise_image),
+            mount_directory: given(self.mount_path.as_deref()).unwrap_or(default.mount_directory),
             immutable: self.immutable,
             no_update_config: self.no_update_config.as_deref() == Some("enabled"),
             kubernetes: self.kube_version,
         };
-        if let Some(image) = given(&self.mount_image) {
+        if let Some(image) = given(self.mount_image.as_deref()) {
             let (community, enterprise) = editions(&image);
             if community {
                 process.community_image.clone_from(&image);
@@ -71,6 +85,11 @@ impl ProcessArguments {
         }
         process
     }
+}
+
+/// An empty value counts as none.
+fn given(value: Option<&str>) -> Option<String> {
+    value.filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 /// Which clients (community, enterprise) an image is for, by its tag; a registry's port is not a tag.
@@ -87,8 +106,8 @@ fn editions(image: &str) -> (bool, bool) {
     }
 }
 
-/// A driver's name becomes part of expressions; an empty one is none.
-pub(super) fn driver_name(text: &str) -> Result<String, String> {
+/// It becomes part of expressions.
+fn driver_name(text: &str) -> Result<String, String> {
     let is_name = rustls::pki_types::DnsName::try_from(text).is_ok() && text == text.to_ascii_lowercase();
     if is_name || text.is_empty() {
         Ok(text.to_owned())
@@ -175,6 +194,14 @@ mod tests {
         assert!(!process(&[]).immutable);
         assert!(process(&["--no-update-config=enabled"]).no_update_config);
         assert!(!process(&["--no-update-config=true"]).no_update_config);
+    }
+
+    #[test]
+    fn what_cannot_be_a_drivers_name_is_refused() {
+        for name in ["Csi.JuiceFS.com", "csi'juicefs", "a b"] {
+            let error = Command::try_parse_from(["test", "--driver-name", name]).err().unwrap().to_string();
+            assert!(error.contains("give the name of a CSI driver"), "{error}");
+        }
     }
 
     #[test]

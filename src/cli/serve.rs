@@ -1,16 +1,17 @@
 //! `juicefs-sidecar serve`: webhook and controller in one process, for clusters where that is enough.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{
     controller::duties::{DutyArguments, checked, work},
-    installation::{InstallationArguments, exit_code},
+    installation::InstallationArguments,
     process::ProcessArguments,
+    program,
     signals::Signals,
-    webhook::{arguments::ServingArguments, report_panics, wiring::Webhook},
+    webhook::{arguments::ServingArguments, wiring::Webhook},
 };
 use crate::telemetry::{ControllerMetrics, LogArguments, Metrics};
 
@@ -52,41 +53,31 @@ pub(super) struct ServeArguments {
 impl ServeArguments {
     /// Serves and works until told to stop; the exit codes are in the help.
     pub(super) fn run(&self) -> u8 {
-        self.logs.start();
-        report_panics();
-        exit_code(self.start())
+        program::run(&self.logs, self.serve())
     }
 
-    fn start(&self) -> anyhow::Result<()> {
+    async fn serve(&self) -> anyhow::Result<()> {
         let (metrics, duties_metrics) = Metrics::with(ControllerMetrics::register);
         let process = self.process.process();
         let driver = process.driver.clone();
         let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, None, metrics)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start threads")?;
-        let served = runtime.block_on(async {
-            let signals = Signals::new().context("cannot wait for signals")?;
-            let calls = webhook.metrics().api_calls.clone();
-            let installation = self.installation.find("serve", calls).await?;
-            let controller = self.duties.controller(installation.clone(), driver, duties_metrics)?;
-            tokio::select! {
-                checked = checked(&controller) => checked?,
-                _ = signals.next() => return Ok(()),
-            }
-            let mut candidate = self.duties.candidate(&controller);
-            // The work goes on while the webhook drains; then somebody else may have the Lease.
-            let served = tokio::select! {
-                served = webhook.serve(Some(&installation), &signals) => served,
-                () = work(&controller, candidate.as_mut()) => Ok(()),
-            };
-            if let Some(candidate) = &mut candidate {
-                candidate.release().await;
-            }
-            served
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        let signals = Signals::new().context("cannot wait for signals")?;
+        let calls = webhook.metrics().api_calls.clone();
+        let installation = self.installation.find("serve", calls).await?;
+        let controller = self.duties.controller(installation.clone(), driver, duties_metrics)?;
+        tokio::select! {
+            checked = checked(&controller) => checked?,
+            _ = signals.next() => return Ok(()),
+        }
+        let mut candidate = self.duties.candidate(&controller);
+        // The work goes on while the webhook drains; then somebody else may have the Lease.
+        let served = tokio::select! {
+            served = webhook.serve(Some(&installation), &signals) => served,
+            () = work(&controller, candidate.as_mut()) => Ok(()),
+        };
+        if let Some(candidate) = &mut candidate {
+            candidate.release().await;
+        }
         served
     }
 }

@@ -7,17 +7,13 @@ mod manifests;
 mod serving;
 pub(super) mod wiring;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
 use self::{arguments::ServingArguments, manifests::Files, wiring::Webhook};
-use super::{
-    installation::{InstallationArguments, exit_code},
-    process::ProcessArguments,
-    signals::Signals,
-};
+use super::{installation::InstallationArguments, process::ProcessArguments, program, signals::Signals};
 use crate::telemetry::{LogArguments, Metrics};
 
 const EXAMPLES: &str = "\
@@ -67,46 +63,22 @@ pub struct WebhookArguments {
 impl WebhookArguments {
     /// Serves until told to stop; the exit codes are in the help.
     pub fn run(&self) -> u8 {
-        self.logs.start();
-        report_panics();
-        exit_code(self.start())
+        program::run(&self.logs, self.serve())
     }
 
-    fn start(&self) -> anyhow::Result<()> {
+    async fn serve(&self) -> anyhow::Result<()> {
         let files = (!self.manifests.is_empty()).then(|| Files {
             manifests: self.manifests.clone(),
             config: self.config.clone(),
             process: self.process.clone(),
         });
         let over_files = files.is_some();
-        let webhook = Webhook::prepare(
-            &self.serving,
-            self.metrics_listen,
-            self.process.process(),
-            files,
-            Metrics::new(),
-        )?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start threads")?;
-        let served = runtime.block_on(async {
-            let signals = Signals::new().context("cannot wait for signals")?;
-            let calls = webhook.metrics().api_calls.clone();
-            let installation =
-                if over_files { None } else { Some(self.installation.find("webhook", calls).await?) };
-            webhook.serve(installation.as_ref(), &signals).await
-        });
-        // A file that cannot be read for long must not hold up the end.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        served
+        let process = self.process.process();
+        let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, files, Metrics::new())?;
+        let signals = Signals::new().context("cannot wait for signals")?;
+        let calls = webhook.metrics().api_calls.clone();
+        let installation =
+            if over_files { None } else { Some(self.installation.find("webhook", calls).await?) };
+        webhook.serve(installation.as_ref(), &signals).await
     }
-}
-
-/// What panics from here on is in the log with its place, not with its payload: that may quote a request.
-pub(super) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked; please report this");
-    }));
 }

@@ -5,11 +5,31 @@ use std::{fmt::Debug, pin::pin, time::Duration};
 use futures_util::TryStreamExt as _;
 use kube::{Api, Resource, api::WatchParams, core::WatchEvent, runtime::watcher::DefaultBackoff};
 use serde::de::DeserializeOwned;
+use tokio::task::AbortHandle;
 
 use super::caches::reason;
 
+/// Objects that are followed at once, each with a connection of its own.
+pub(crate) const MOST: usize = 64;
+
 /// A watch that lasted so long was a good one: what follows is tried at once again.
 const GOOD: Duration = Duration::from_mins(1);
+
+/// A task that ends with this.
+pub(crate) struct Follower(AbortHandle);
+
+impl Follower {
+    /// Starts a task.
+    pub(crate) fn start(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// Follows an object for ever: `tell` gets it as it is, and again whenever it changes; `None` is that it does not exist.
 pub(crate) async fn follow<K, F>(api: Api<K>, what: &str, name: &str, mut tell: impl FnMut(Option<K>) -> F)

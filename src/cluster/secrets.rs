@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::{Api, Client};
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::sync::mpsc;
 
-use super::{caches::Change, follow::follow};
+use super::{
+    caches::Change,
+    follow::{Follower, MOST, follow},
+};
 use crate::volume::{UserSecret, catalog::Writer, objects::Secret};
-
-/// Secrets that are followed at once, each with a connection of its own; the others are read when they are needed.
-const MOST: usize = 64;
 
 /// What they are called in metrics.
 const KIND: &str = "Secret";
@@ -24,15 +24,6 @@ pub(super) struct Secrets {
     driver: String,
     changes: mpsc::Sender<Change>,
     followed: BTreeMap<Name, Follower>,
-}
-
-/// A task that ends with this.
-struct Follower(AbortHandle);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Secrets {
@@ -51,12 +42,13 @@ impl Secrets {
             kept
         });
         for name in wanted {
+            // Others are read when they are needed.
             if self.followed.len() >= MOST {
                 return;
             }
             if !self.followed.contains_key(&name) {
-                let task = tokio::spawn(one(self.client.clone(), name.clone(), self.changes.clone()));
-                self.followed.insert(name, Follower(task.abort_handle()));
+                let task = one(self.client.clone(), name.clone(), self.changes.clone());
+                self.followed.insert(name, Follower::start(task));
             }
         }
     }

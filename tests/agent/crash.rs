@@ -1,6 +1,7 @@
 //! The client dies.
 
-use crate::pod::{Pod, wait_until};
+use crate::pod::Pod;
+use crate::process::wait_until;
 use rustix::process::{Signal, kill_process};
 use std::{collections::BTreeSet, time::Duration};
 

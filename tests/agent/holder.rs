@@ -1,6 +1,7 @@
 //! The holder dies, with or without the client, or is told to stop.
 
-use crate::pod::{Pod, exit_code, wait_until};
+use crate::pod::Pod;
+use crate::process::{exit_code, wait_until};
 use rustix::process::Signal;
 
 /// Resident memory of a process in KiB.

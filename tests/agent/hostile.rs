@@ -1,6 +1,7 @@
 //! Peers that mean no good.
 
-use crate::pod::{NOBODY, Pod, agent, wait_until};
+use crate::pod::{NOBODY, Pod, agent};
+use crate::process::wait_until;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     net::{

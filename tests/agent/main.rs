@@ -13,5 +13,6 @@ mod holder;
 mod hostile;
 mod pod;
 mod probes;
+mod process;
 mod upgrade;
 mod worker;

@@ -1,22 +1,16 @@
 //! A pod without Kubernetes: namespaces for node, holder, client and application, and what they share.
 
+use crate::process::{PATIENCE, Process, children_of, exit_code, free_port, holds_within, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
-    net::TcpListener,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt},
-        process::ExitStatusExt,
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Command, Output},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-
-/// Long enough for anything on a busy machine; nothing that works takes it.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One test at a time: they measure stalls, on few cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -47,98 +41,6 @@ fn installed(variable: &str, directory: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or(here, PathBuf::from);
     assert!(path.is_file(), "{} is missing: run tests/tools/install-juicefs", path.display());
     path
-}
-
-/// Waits for a condition.
-pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
-}
-
-/// Whether a condition comes to hold within a time.
-pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A port on which nobody listens.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A process that ends with the test.
-pub(crate) struct Process {
-    child: Child,
-}
-
-impl Process {
-    /// Starts a command; it is killed when the test's thread ends, however that happens.
-    pub(crate) fn start(words: &[&str], log: &Path) -> Self {
-        Self::start_with(Command::new("setpriv").args(["--pdeathsig", "KILL"]).args(words), log)
-    }
-
-    fn start_with(command: &mut Command, log: &Path) -> Self {
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let copy = log.try_clone().unwrap();
-        Self { child: command.stdin(Stdio::null()).stdout(log).stderr(copy).spawn().unwrap() }
-    }
-
-    pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
-    /// Waits for its end.
-    pub(crate) fn end(&mut self) -> ExitStatus {
-        wait_until("a process to end", || self.ended().is_some());
-        self.ended().unwrap()
-    }
-
-    /// Kills it and waits for its end.
-    pub(crate) fn kill(&mut self) {
-        _ = self.child.kill();
-        self.end();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        // No assertion: a panic in here would hide the first one.
-        holds_within(PATIENCE, || !matches!(self.child.try_wait(), Ok(None)));
-    }
-}
-
-/// The living children of a process.
-pub(crate) fn children_of(parent: Pid) -> Vec<Pid> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
-        let mut fields = rest.split(' ');
-        let state = fields.next().unwrap();
-        let its_parent: i32 = fields.next().unwrap().parse().unwrap();
-        if its_parent == parent.as_raw_nonzero().get() && !matches!(state, "Z" | "X") {
-            children.extend(Pid::from_raw(pid));
-        }
-    }
-    children
 }
 
 /// A metadata engine.
@@ -498,7 +400,7 @@ impl Drop for Runner {
         if let Some(pid) = self.pid() {
             _ = kill_process(pid, Signal::KILL);
         }
-        holds_within(PATIENCE, || !matches!(self.container.child.try_wait(), Ok(None)));
+        self.container.wait_quietly();
     }
 }
 
@@ -539,11 +441,6 @@ impl Runner {
         kill_process(self.pid().expect("the runner is alive"), Signal::TERM).unwrap();
         (exit_code(self.container.end()), begin.elapsed())
     }
-}
-
-/// The exit code, or 128 and the signal as shells have it.
-pub(crate) fn exit_code(status: ExitStatus) -> Option<i32> {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal))
 }
 
 /// The application's container.

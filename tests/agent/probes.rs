@@ -1,6 +1,7 @@
 //! `ready`, `status` and `wait-exit`.
 
-use crate::pod::{Pod, holds_within, wait_until};
+use crate::pod::Pod;
+use crate::process::{holds_within, wait_until};
 use rustix::process::{Signal, kill_process};
 use std::{
     net::TcpListener,

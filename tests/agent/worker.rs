@@ -4,7 +4,8 @@ mod ends;
 mod failures;
 mod removal;
 
-use crate::pod::{Engine, PATIENCE, Pod, Process, agent, children_of, juicefs, wait_until};
+use crate::pod::{Engine, Pod, agent, juicefs};
+use crate::process::{PATIENCE, Process, children_of, wait_until};
 use juicefs_sidecar::worker::{Answer, Edition, Failed, FileSystem, Kind, Request, SubPath, Task};
 use rustix::process::Pid;
 use std::{

@@ -11,6 +11,7 @@
 mod client;
 #[path = "../webhook/recorded.rs"]
 mod recorded;
+mod usage;
 
 use std::{
     error::Error,
@@ -25,7 +26,9 @@ use client::Server;
 use hyper::body::Bytes;
 use juicefs_sidecar::admission::answer;
 use recorded::{ENDPOINTS, directory, reviews, state};
+use rustix::process::Pid;
 use serde_json::Value;
+use usage::{memory, processor};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -83,19 +86,8 @@ impl Program {
         Err(format!("it does not start: {}", fs::read_to_string(&log)?).into())
     }
 
-    /// Resident memory in KiB, as the kernel counts it.
-    fn memory(&self) -> Result<u64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-
-    /// Seconds of processor time so far.
-    fn processor(&self) -> Result<f64, Failure> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields = stat.rsplit_once(')').ok_or("no stat")?.1.split_whitespace().skip(11).take(2);
-        let ticks: u32 = fields.filter_map(|field| field.parse::<u32>().ok()).sum();
-        Ok(f64::from(ticks) / 100.0)
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 }
 
@@ -172,7 +164,7 @@ async fn part(
     options: &Options,
     pause: Option<Duration>,
 ) -> Result<(), Failure> {
-    let (started, before) = (Instant::now(), program.processor()?);
+    let (started, before) = (Instant::now(), processor(program.pid()));
     let until = started + Duration::from_secs(options.seconds);
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..options.connections {
@@ -192,7 +184,7 @@ async fn part(
         latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
     };
     let rate = f64::from(count) / seconds;
-    let busy = program.processor()? - before;
+    let busy = processor(program.pid()) - before;
     println!(
         "{title}: {count} reviews in {seconds:.1} s over {} connections, all as expected",
         options.connections
@@ -207,13 +199,9 @@ async fn part(
         "  server: {:.0} µs of processor time per review, {:.2} cores; resident memory {:.1} MiB",
         busy / f64::from(count) * 1e6,
         busy / seconds,
-        mebibytes(program.memory()?)
+        memory(program.pid(), "VmRSS")
     );
     Ok(())
-}
-
-fn mebibytes(kibibytes: u64) -> f64 {
-    u32::try_from(kibibytes).map_or(f64::INFINITY, f64::from) / 1024.0
 }
 
 async fn run() -> Result<(), Failure> {
@@ -226,11 +214,11 @@ async fn run() -> Result<(), Failure> {
     let small = reviews().into_iter().map(|(_, body)| body).filter(|body| body.len() < SMALL);
     let exchanges: Arc<Vec<Exchange>> = Arc::new(small.map(exchange).collect());
     let (program, server) = Program::start()?;
-    println!("resident memory after the start: {:.1} MiB", mebibytes(program.memory()?));
+    println!("resident memory after the start: {:.1} MiB", memory(program.pid(), "VmRSS"));
     let pause = Duration::from_secs(1) * options.connections / PACE;
     part("paced at 200/s", &program, &server, &exchanges, &options, Some(pause)).await?;
     part("as fast as it goes", &program, &server, &exchanges, &options, None).await?;
-    println!("resident memory at the end: {:.1} MiB", mebibytes(program.memory()?));
+    println!("resident memory at the end: {:.1} MiB", memory(program.pid(), "VmRSS"));
     Ok(())
 }
 

@@ -111,13 +111,6 @@ impl ControlPlane {
         text.trim().parse().expect("a process id")
     }
 
-    /// Stops a part until it is told to go on.
-    #[allow(dead_code, reason = "asked by the benchmark alone")]
-    pub(crate) fn pause(&self, part: &str) {
-        let pid = rustix::process::Pid::from_raw(self.pid(part)).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("a process of ours");
-    }
-
     /// A namespace for one test, with the `ServiceAccount` that pods need.
     pub(crate) async fn namespace(&self, name: &str, labels: &[(&str, &str)]) -> String {
         let client = self.client().await;

@@ -49,15 +49,14 @@ impl Program {
         }
     }
 
-    /// Tells it to stop, as Kubernetes does.
-    pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
-    /// Its process id.
-    #[allow(dead_code, reason = "asked by the benchmark alone")]
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Tells it to stop, as Kubernetes does.
+    pub(crate) fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
     /// Waits for its end.

@@ -1,25 +1,27 @@
 //! The user secrets that claims name: each followed by its name, and kept as what the clients' secret is made of.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    cluster::follow::follow,
+    cluster::follow::{Follower, MOST, follow},
     volume::{SecretError, objects::SecretReference, secret::injected},
 };
 
-/// Sources that are followed at once, each with a connection of its own; the others are read now and then.
-const MOST: usize = 64;
 /// When a source that is not followed is read again.
 const READ_AGAIN: Duration = Duration::from_mins(2);
 
 /// The data of the clients' secret, or why there is none.
 pub type State = Arc<Result<Data, Unusable>>;
-type Data = std::collections::BTreeMap<String, Vec<u8>>;
+type Data = BTreeMap<String, Vec<u8>>;
 
 /// Why a source gives no credentials.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,16 +39,9 @@ pub struct Sources {
     followed: HashMap<(Arc<str>, Arc<str>), Followed>,
 }
 
-/// A task that ends with this.
 struct Followed {
-    task: AbortHandle,
+    _task: Follower,
     state: Option<State>,
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 fn key(source: &SecretReference) -> (Arc<str>, Arc<str>) {
@@ -65,10 +60,10 @@ impl Sources {
         self.followed.retain(|key, _| wanted.contains_key(key));
         for (key, source) in wanted {
             if !self.followed.contains_key(&key) {
+                // Others are read now and then.
                 let watched = self.followed.len() < MOST;
                 let one = one(self.client.clone(), source.clone(), self.news.clone(), watched);
-                let task = tokio::spawn(one).abort_handle();
-                self.followed.insert(key, Followed { task, state: None });
+                self.followed.insert(key, Followed { _task: Follower::start(one), state: None });
             }
         }
     }

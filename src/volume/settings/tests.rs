@@ -1,3 +1,5 @@
+mod caches;
+
 use std::sync::Arc;
 
 use super::*;
@@ -382,101 +384,6 @@ fn buffers_fit_the_final_memory_limit() {
     let dropped = case("buffer-size=50%", "mountPodPatch: [{resources: {}}]");
     assert_eq!(dropped.settle().unwrap().options, Vec::<String>::new());
     assert!(dropped.warning().contains("share of the memory limit, and there is no limit"));
-}
-
-#[test]
-fn cache_directories_come_from_every_source_in_order() {
-    let case = case()
-        .options(&["cache-dir=/ssd/${VOLUME_ID}:/var/jfsCache-emptyDir:memory", "debug"])
-        .attributes(&[
-            ("juicefs/mount-cache-pvc", "one,,two"),
-            ("juicefs/mount-cache-emptydir", "Memory:1Gi"),
-            ("juicefs/mount-cache-inline-volume", r#"[{"driver": "d", "volumeAttributes": {"a": "b"}}]"#),
-        ])
-        .config(
-            "mountPodPatch: [{cacheDirs: [{type: HostPath, path: '/disk/${VOLUME_NAME}'}, {type: EmptyDir}, {type: \
-             EmptyDir, medium: Memory}, {type: Ephemeral, storage: 10Gi, storageClassName: c}, {type: PVC, name: three}]}]",
-        );
-    let settings = case.settings();
-    let paths = [
-        "/var/jfsCache-0",
-        "/var/jfsCache-2",
-        "/var/jfsCache-3",
-        "/var/jfsCache-emptyDir",
-        "/var/jfsCache-ephemeral-0",
-        "/var/jfsCache-inlineVolume-0",
-        "/ssd/handle-1",
-        "/disk/myjfs",
-    ];
-    let mut volumes = paths;
-    volumes.swap(6, 7);
-    assert_eq!(cache_paths(&settings), volumes, "host paths of the ConfigMap are numbered first");
-    assert_eq!(
-        settings.options,
-        [
-            "debug".to_owned(),
-            format!("cache-dir={}", [&paths[..7], &["memory"], &paths[7..]].concat().join(":"))
-        ]
-    );
-    assert_eq!(settings.cache[2].source, CacheSource::Claim("three".into()));
-    assert_eq!(settings.cache[3].source, CacheSource::EmptyDir(api::EmptyDirVolumeSource::default()));
-    let CacheSource::Ephemeral(ephemeral) = &settings.cache[4].source else {
-        panic!("{:?}", settings.cache[4])
-    };
-    let spec = &ephemeral.volume_claim_template.as_ref().unwrap().spec;
-    assert_eq!(spec.access_modes.as_deref(), Some(&["ReadWriteOnce".to_owned()][..]));
-    assert_eq!(spec.storage_class_name.as_deref(), Some("c"));
-    assert!(matches!(&settings.cache[5].source, CacheSource::Inline(volume) if volume.driver == "d"));
-    assert_eq!(settings.cache[6].source, CacheSource::HostPath);
-}
-
-#[test]
-fn a_cache_option_of_the_configmap_does_not_hide_other_caches() {
-    let settings = case()
-        .options(&["cache-dir=/old"])
-        .attributes(&[("juicefs/mount-cache-pvc", "one")])
-        .config("mountPodPatch: [{mountOptions: [cache-dir=/new, writeback]}]")
-        .settings();
-    assert_eq!(settings.options, ["writeback", "cache-dir=/var/jfsCache-0:/new"]);
-    let doubled = case()
-        .options(&["cache-dir=/a:/b:/a"])
-        .config("mountPodPatch: [{cacheDirs: [{type: HostPath, path: /b}, {type: HostPath, path: /c}]}]")
-        .settings();
-    assert_eq!(doubled.options, ["cache-dir=/a:/b:/c"]);
-    assert_eq!(cache_paths(&doubled), ["/c", "/a", "/b"]);
-}
-
-#[test]
-fn host_caches_have_no_volume_on_serverless_nodes() {
-    let case = case()
-        .options(&["cache-dir=/ssd:memory"])
-        .config("mountPodPatch: [{cacheDirs: [{type: HostPath, path: /disk}]}]")
-        .serverless();
-    let settings = case.settle().unwrap();
-    assert_eq!((settings.options, settings.cache), (vec!["cache-dir=/ssd:memory:/disk".to_owned()], vec![]));
-    assert!(case.warning().contains("cache directories /ssd, /disk cannot have a volume"));
-}
-
-#[test]
-fn caches_in_memory_need_no_volume() {
-    let settings = case().options(&["cache-dir=memory"]).settings();
-    assert_eq!((settings.options, settings.cache), (vec!["cache-dir=memory".to_owned()], vec![]));
-}
-
-#[test]
-fn caches_that_cannot_be_made_are_refused() {
-    for (key, value, expected) in [
-        ("juicefs/mount-cache-emptydir", "memory:1Gi", "does not begin with a medium of an emptyDir"),
-        ("juicefs/mount-cache-emptydir", "Memory:lots", "has no size"),
-        ("juicefs/mount-cache-emptydir", "Memory:0", "has no size"),
-        ("juicefs/mount-cache-inline-volume", "{}", "is not valid"),
-        ("juicefs/mount-cache-inline-volume", "[{}]", "without a driver"),
-        ("mountOptions", "cache-dir=jfs", "\"jfs\" is not an absolute path"),
-        ("juicefs/host-path", "/a,/b/../c", "\"/b/../c\" is not an absolute path"),
-    ] {
-        let refusal = case().attributes(&[(key, value)]).refusal();
-        assert!(refusal.contains(expected), "{key} {value}: {refusal}");
-    }
 }
 
 #[test]

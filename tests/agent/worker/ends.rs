@@ -1,7 +1,8 @@
 //! Peers that say nothing, requests that are killed, and the worker's own end.
 
 use super::{Worker, answer, create, done, failed, redis, request};
-use crate::pod::{Pod, children_of, wait_until};
+use crate::pod::Pod;
+use crate::process::{children_of, wait_until};
 use juicefs_sidecar::worker::Kind;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{

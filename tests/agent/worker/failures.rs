@@ -1,7 +1,8 @@
 //! What goes wrong has a name, and no secret in it.
 
 use super::{LIMIT, PASSWORD, Worker, answer, create, done, failed, file_system, path, redis, request};
-use crate::pod::{Pod, free_port, wait_until};
+use crate::pod::Pod;
+use crate::process::{free_port, wait_until};
 use juicefs_sidecar::worker::{Answer, FileSystem, Kind, Request, Task};
 use rustix::process::Signal;
 use std::{

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
-    core::v1::{Pod, Service},
+    core::v1::{Pod, Service as ApiService},
 };
 use kube::{Api, Client, api::PostParams};
 
@@ -13,8 +13,7 @@ use super::{
     figures::{Table, milliseconds, quantile},
     objects::{CREATED_IN, MANY, OWN, pod},
     program::Program,
-    service::{self, Backend},
-    webhook::get,
+    service::{Backend, Service, get},
 };
 
 /// Pods in each of two namespaces, in turn.
@@ -72,11 +71,14 @@ async fn register(plane: &ControlPlane, client: &Client) -> [Program; 2] {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     eventually("the registration", async || configurations.get_opt("juicefs-sidecar").await.ok().flatten())
         .await;
-    eventually("the webhook to be ready", async || (get(metrics, "/readyz") == "ok\n").then_some(())).await;
-    let services: Api<Service> = Api::namespaced(client.clone(), OWN);
+    eventually("the webhook to be ready", async || {
+        get(metrics, "/readyz").ok().filter(|answer| answer == "ok\n")
+    })
+    .await;
+    let services: Api<ApiService> = Api::namespaced(client.clone(), OWN);
     let service = services.get("juicefs-sidecar-webhook").await.expect("the Service");
     let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
-    service::Service::listen(&cluster_ip).add(Backend { address, health: metrics });
+    Service::listen(&cluster_ip).add(Backend { address, health: metrics });
     // An API server takes a moment to hear of it.
     let pods: Api<Pod> = Api::namespaced(client.clone(), CREATED_IN[0]);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };

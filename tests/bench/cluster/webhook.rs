@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -17,6 +16,8 @@ use super::{
     figures::{Table, milliseconds, quantile},
     objects::{MANY, OWN, claim_name, namespace, pod},
     program::Program,
+    service::get,
+    usage::{memory, processor},
 };
 
 /// Reviews per second.
@@ -36,24 +37,24 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
         let begun = Instant::now();
         let program = start(&kubeconfig, &ca);
         let [address, metrics] = program.listening();
-        while get(metrics, "/readyz") != "ok\n" {
+        while get(metrics, "/readyz").ok().as_deref() != Some("ok\n") {
             assert!(begun.elapsed() < Duration::from_mins(2), "it does not become ready");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         starts.push(begun.elapsed());
-        table.note("processor time until ready", format!("{:.2} s", processor(program.id())));
+        table.note("processor time until ready", format!("{:.2} s", processor(program.pid())));
         running = Some((program, address, metrics));
     }
     let (program, address, metrics) = running.expect("one of several");
     let slowest = quantile(&mut starts, 1.0).as_secs_f64();
     table.at_most(&format!("ready after its start, the slowest of {STARTS}"), slowest, 1.0, "s");
-    table.at_most("resident memory once ready", memory(program.id(), "VmRSS"), 32.0, "MiB");
+    table.at_most("resident memory once ready", memory(program.pid(), "VmRSS"), 32.0, "MiB");
 
     let server = Server { address, ca: fs::read_to_string(&ca).expect("the CA"), identity: None };
     let audit = plane.state().join("log/audit.json");
-    let (asked_before, before) = (asked(&audit), buckets(&get(metrics, "/metrics")));
+    let (asked_before, before) = (asked(&audit), buckets(&scrape(metrics)));
     let mut latencies = paced(&server).await;
-    let after = buckets(&get(metrics, "/metrics"));
+    let after = buckets(&scrape(metrics));
     let calls = asked(&audit).saturating_sub(asked_before);
     let passed: Vec<_> =
         after.iter().zip(&before).map(|((edge, after), (_, before))| (*edge, after - before)).collect();
@@ -64,8 +65,8 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
     let count = f64::from(u32::try_from(latencies.len()).expect("not as many"));
     let per_review = f64::from(u32::try_from(calls).expect("not as many")) / count;
     table.at_most("API calls per review, by the API server's audit log", per_review, 0.0, "calls");
-    table.at_most("resident memory afterwards", memory(program.id(), "VmRSS"), 32.0, "MiB");
-    table.note("resident memory at its highest", format!("{:.2} MiB", memory(program.id(), "VmHWM")));
+    table.at_most("resident memory afterwards", memory(program.pid(), "VmRSS"), 32.0, "MiB");
+    table.note("resident memory at its highest", format!("{:.2} MiB", memory(program.pid(), "VmHWM")));
 }
 
 fn start(kubeconfig: &Path, ca: &Path) -> Program {
@@ -125,6 +126,10 @@ fn asked(audit: &Path) -> usize {
     fs::read_to_string(audit).expect("the audit log").lines().filter(|line| line.contains(&user)).count()
 }
 
+fn scrape(metrics: SocketAddr) -> String {
+    get(metrics, "/metrics").expect("its metrics")
+}
+
 /// How many reviews of pods took at most so many seconds, by the program's own histogram.
 fn buckets(metrics: &str) -> Vec<(f64, u64)> {
     let lines = metrics.lines().filter(|line| {
@@ -144,34 +149,4 @@ fn edge(buckets: &[(f64, u64)], share: f64) -> f64 {
     let all = buckets.last().map_or(0.0, |(_, all)| count(*all));
     assert!(all > 0.0, "nothing was counted");
     buckets.iter().find(|(_, below)| count(*below) >= all * share).map_or(f64::INFINITY, |(edge, _)| *edge)
-}
-
-/// Seconds of processor time so far.
-fn processor(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
-    let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace().skip(11).take(2);
-    let ticks: u32 = fields.filter_map(|field| field.parse::<u32>().ok()).sum();
-    f64::from(ticks) / 100.0
-}
-
-/// In MiB.
-fn memory(process: u32, what: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("its memory");
-    let kibibytes: u32 =
-        line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse().expect("a number");
-    f64::from(kibibytes) / 1024.0
-}
-
-/// The body of an answer over plain HTTP; empty if there is none.
-pub(crate) fn get(address: SocketAddr, path: &str) -> String {
-    let mut answer = String::new();
-    let asked = TcpStream::connect(address).and_then(|mut stream| {
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        stream.read_to_string(&mut answer)
-    });
-    if asked.is_err() {
-        return String::new();
-    }
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! The hostile ones: each kind by tasks of its own, which go on until they are stopped.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -147,11 +148,8 @@ impl Peers {
     async fn large_bodies(self: Arc<Self>) {
         loop {
             if let Ok((mut stream, _)) = self.insider.tls_from(FROM, &[b"http/1.1"]).await {
-                let head = format!("{HEAD}content-length: {}\r\n\r\n", self.large.len());
                 let sent = async {
-                    stream.write_all(head.as_bytes()).await?;
-                    stream.write_all(&self.large).await?;
-                    stream.flush().await?;
+                    self.send_large(&mut stream, self.large.len()).await?;
                     stream.read(&mut [0; 64]).await
                 };
                 let _ = timeout(Duration::from_secs(10), sent).await;
@@ -161,16 +159,18 @@ impl Peers {
         }
     }
 
+    /// Sends the large review, and says that it has this length.
+    async fn send_large(&self, stream: &mut (impl AsyncWrite + Unpin), length: usize) -> io::Result<()> {
+        stream.write_all(format!("{HEAD}content-length: {length}\r\n\r\n").as_bytes()).await?;
+        stream.write_all(&self.large).await?;
+        stream.flush().await
+    }
+
     /// All of it but the last byte.
     async fn unfinished_bodies(self: Arc<Self>) {
         loop {
             if let Ok((mut stream, _)) = self.insider.tls_from(FROM, &[b"http/1.1"]).await {
-                let head = format!("{HEAD}content-length: {}\r\n\r\n", self.large.len() + 1);
-                let sent = async {
-                    stream.write_all(head.as_bytes()).await?;
-                    stream.write_all(&self.large).await?;
-                    stream.flush().await
-                };
+                let sent = self.send_large(&mut stream, self.large.len() + 1);
                 let _ = timeout(Duration::from_secs(10), sent).await;
                 self.done.unfinished_bodies.fetch_add(1, Relaxed);
                 until_closed(&mut stream).await;
