@@ -3,6 +3,7 @@
 
 mod cache;
 mod check;
+mod container;
 mod decode;
 mod field;
 mod merge;
@@ -167,6 +168,19 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    /// The error, with the slip that may have led to it: a field of the same place that nobody knows.
+    fn beside(self, notes: &[String]) -> Self {
+        let (place, _) = self.field.rsplit_once('.').unwrap_or_default();
+        let slip = notes.iter().find(|note| !place.is_empty() && note.contains(&format!(": {place}.")));
+        let remedy = match slip {
+            Some(slip) => format!("{} ({slip})", self.remedy),
+            None => self.remedy,
+        };
+        Self { remedy, ..self }
+    }
+}
+
 /// The top level as it is written.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -214,7 +228,8 @@ impl Config {
         let written = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
         for (index, item) in patches.iter_mut().enumerate() {
             let node = written.get(index);
-            warnings.extend(check::check(index, item, node.map(|node| node.line))?);
+            let checked = check::check(index, item, node).map_err(|error| error.beside(&warnings))?;
+            warnings.extend(checked);
             item.templated = node.map(templated_fields).unwrap_or_default();
             if let Some(node) = node.filter(|node| node.any_text(&below_itself)) {
                 warnings.push(format!(

@@ -5,6 +5,7 @@ mod check;
 mod classic;
 mod decision;
 mod names;
+mod neighbours;
 mod node;
 mod operation;
 mod order;
@@ -124,7 +125,8 @@ impl Engine<'_> {
         let mut names = Names::of(pod);
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
         plan.drop_annotations_of(subject)?;
-        let sidecars = classic::sidecars(&mut plan, &mut names, self.process.immutable, pod)
+        let immutable = self.process.immutable || node::may_have_read_only_etc(self, pod);
+        let sidecars = classic::sidecars(&mut plan, &mut names, immutable, pod)
             .map_err(|nul| client::unusable("the path of the mount", nul))?;
         let patch = patch::operations(&plan, subject, sidecars, &self.config.revision);
         warnings.append(&mut plan.warnings);

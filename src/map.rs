@@ -92,11 +92,12 @@ impl<'de> Deserialize<'de> for Map {
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Map, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry::<Arc<str>, Arc<str>>()? {
+                while let Some((key, value)) = map.next_entry::<Arc<str>, Option<Arc<str>>>()? {
                     if entries.len() == MOST {
                         return Err(de::Error::custom(format_args!("has more than {MOST} entries")));
                     }
-                    entries.push(entry);
+                    // NB: to Kubernetes `null` is the empty text.
+                    entries.push((key, value.unwrap_or_default()));
                 }
                 Ok(entries.into_iter().collect())
             }

@@ -54,8 +54,8 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Done | Self::Nothing => 0,
-            Self::Mistake | Self::Later => 1,
-            Self::Unreadable | Self::Failure => 2,
+            Self::Mistake | Self::Later | Self::Unreadable => 1,
+            Self::Failure => 2,
         }
     }
 

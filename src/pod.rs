@@ -6,17 +6,26 @@
 
 mod affinity;
 pub(crate) mod bounded;
+mod container;
+pub(crate) mod lenient;
 mod text;
+mod volume;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de};
 
-use self::bounded::{Element, length, size};
 pub use self::{
-    affinity::{Affinity, NodeAffinity, NodeRequirement, NodeSelector, NodeSelectorTerm},
+    affinity::{Affinity, NodeAffinity, NodeRequirement, NodeSelector, NodeSelectorTerm, Toleration},
+    container::{Container, Port, Resources, VolumeDevice, VolumeMount},
+    lenient::Amount,
     text::Text,
+    volume::{
+        ClaimSource, ClaimTemplate, ClaimTemplateMetadata, ClaimTemplateSpec, EphemeralSource,
+        HostPathSource, InlineSource, Volume,
+    },
 };
+use self::{bounded::Element, lenient::or_default};
 
 /// How many containers of each kind are read; a pod of any real size has a tenth of them.
 pub const MOST_CONTAINERS: usize = 512;
@@ -142,7 +151,17 @@ pub struct Spec<'a> {
     /// Only its node affinity is read.
     #[serde(borrow)]
     pub affinity: Option<Affinity<'a>>,
+    /// Taints of nodes that do not keep the pod away.
+    #[serde(borrow, deserialize_with = "bounded::list::<1024, _, _>")]
+    pub tolerations: Option<Vec<Toleration<'a>>>,
+    /// Requests and limits of the pod as a whole.
+    #[serde(borrow)]
+    pub resources: Option<Resources<'a>>,
+    /// What runs the pod's containers, where it is not the node's usual runtime.
+    #[serde(borrow)]
+    pub runtime_class_name: Option<Text<'a>>,
     /// Seconds between SIGTERM and SIGKILL.
+    #[serde(deserialize_with = "lenient::whole")]
     pub termination_grace_period_seconds: Option<i64>,
     /// `Always`, `OnFailure` or `Never`.
     #[serde(borrow)]
@@ -169,6 +188,9 @@ pub struct PodSecurity {
     /// Whether there is an AppArmor profile for all containers.
     #[serde(deserialize_with = "is_set")]
     pub app_armor_profile: bool,
+    /// Whether there are settings for Windows.
+    #[serde(deserialize_with = "is_set")]
+    pub windows_options: bool,
 }
 
 /// `spec.os`.
@@ -180,197 +202,7 @@ pub struct OperatingSystem<'a> {
     pub name: Text<'a>,
 }
 
-/// A volume; sources other than claims are not read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Volume<'a> {
-    /// Unique in the pod.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub name: Text<'a>,
-    /// A claim by name.
-    #[serde(borrow)]
-    pub persistent_volume_claim: Option<ClaimSource<'a>>,
-    /// A claim made for the pod.
-    #[serde(borrow)]
-    pub ephemeral: Option<EphemeralSource<'a>>,
-    /// An inline CSI volume.
-    #[serde(borrow)]
-    pub csi: Option<InlineSource<'a>>,
-}
-
-/// `volumes[].persistentVolumeClaim`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct ClaimSource<'a> {
-    /// In the pod's namespace.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub claim_name: Text<'a>,
-    /// Forces every mount of the volume to be read-only.
-    #[serde(deserialize_with = "or_default")]
-    pub read_only: bool,
-}
-
-/// `volumes[].csi`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct InlineSource<'a> {
-    /// The driver's name.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub driver: Text<'a>,
-}
-
-/// `volumes[].ephemeral`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct EphemeralSource<'a> {
-    /// The claim to be made.
-    #[serde(borrow)]
-    pub volume_claim_template: Option<ClaimTemplate<'a>>,
-}
-
-/// The claim a generic ephemeral volume or a StatefulSet asks for.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ClaimTemplate<'a> {
-    /// Labels and annotations of the claim to be.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub metadata: ClaimTemplateMetadata<'a>,
-    /// Its class, size and modes.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub spec: ClaimTemplateSpec<'a>,
-}
-
-/// Metadata of a claim template.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ClaimTemplateMetadata<'a> {
-    /// The claim's name, in a StatefulSet's template only.
-    #[serde(borrow)]
-    pub name: Option<Text<'a>>,
-    /// Copied to the claim.
-    #[serde(borrow, deserialize_with = "bounded::map::<1024, _, _, _>")]
-    pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
-    /// Copied to the claim.
-    #[serde(borrow, deserialize_with = "bounded::map::<1024, _, _, _>")]
-    pub annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
-}
-
-/// Spec of a claim template.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct ClaimTemplateSpec<'a> {
-    /// The class; absent means the cluster's default class.
-    #[serde(borrow)]
-    pub storage_class_name: Option<Text<'a>>,
-    /// `ReadWriteOnce` and its like.
-    #[serde(borrow, deserialize_with = "bounded::list_or_empty::<64, _, _>")]
-    pub access_modes: Vec<Text<'a>>,
-}
-
-/// A container of any of the three lists.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Container<'a> {
-    /// Unique in the pod.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub name: Text<'a>,
-    /// `Always` makes an init container a native sidecar.
-    #[serde(borrow)]
-    pub restart_policy: Option<Text<'a>>,
-    /// Declared ports.
-    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
-    pub ports: Option<Vec<Port<'a>>>,
-    /// Mounts in their order.
-    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
-    pub volume_mounts: Option<Vec<VolumeMount<'a>>>,
-    /// Block devices; a JuiceFS volume cannot be one.
-    #[serde(borrow, deserialize_with = "bounded::list::<2048, _, _>")]
-    pub volume_devices: Option<Vec<VolumeDevice<'a>>>,
-    /// Requests and limits, for `resourcePercentages`.
-    #[serde(borrow)]
-    pub resources: Option<Resources<'a>>,
-}
-
-/// `containers[].ports[]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Port<'a> {
-    /// What a Service may call the port.
-    #[serde(borrow)]
-    pub name: Option<Text<'a>>,
-    /// 1 to 65535.
-    pub container_port: Option<u16>,
-    /// The node's port.
-    pub host_port: Option<u16>,
-}
-
-/// `containers[].resources`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Resources<'a> {
-    /// Quantities by resource name.
-    #[serde(borrow, deserialize_with = "bounded::map::<256, _, _, _>")]
-    pub requests: Option<BTreeMap<Text<'a>, Text<'a>>>,
-    /// Quantities by resource name.
-    #[serde(borrow, deserialize_with = "bounded::map::<256, _, _, _>")]
-    pub limits: Option<BTreeMap<Text<'a>, Text<'a>>>,
-}
-
-/// `containers[].volumeDevices[]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct VolumeDevice<'a> {
-    /// Name of the volume.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub name: Text<'a>,
-}
-
-/// `containers[].volumeMounts[]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct VolumeMount<'a> {
-    /// Name of the volume.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub name: Text<'a>,
-    /// Where in the container.
-    #[serde(borrow, deserialize_with = "or_default")]
-    pub mount_path: Text<'a>,
-    /// Absent means writable.
-    pub read_only: Option<bool>,
-    /// `None`, `HostToContainer` or `Bidirectional`.
-    #[serde(borrow)]
-    pub mount_propagation: Option<Text<'a>>,
-}
-
 impl Element for OwnerReference<'_> {}
-impl Element for Port<'_> {}
-impl Element for VolumeDevice<'_> {}
-impl Element for VolumeMount<'_> {}
-
-impl Element for Container<'_> {
-    fn held(&self) -> usize {
-        let quantities = self
-            .resources
-            .as_ref()
-            .map_or(0, |resources| size(resources.requests.as_ref()) + size(resources.limits.as_ref()));
-        quantities
-            + length(self.ports.as_ref())
-            + length(self.volume_mounts.as_ref())
-            + length(self.volume_devices.as_ref())
-    }
-}
-
-impl Element for Volume<'_> {
-    fn held(&self) -> usize {
-        let template = self.ephemeral.as_ref().and_then(|source| source.volume_claim_template.as_ref());
-        template.map_or(0, |template| {
-            let metadata = &template.metadata;
-            size(metadata.labels.as_ref())
-                + size(metadata.annotations.as_ref())
-                + template.spec.access_modes.len()
-        })
-    }
-}
 
 impl Spec<'_> {
     /// Containers that run the application or prepare it, init containers first.
@@ -388,13 +220,6 @@ fn is_set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata<'de>, D::Error> {
     let metadata = Option::<Metadata<'de>>::deserialize(deserializer)?;
     Ok(metadata.map(|metadata| Metadata { present: true, ..metadata }).unwrap_or_default())
-}
-
-/// Reads `null` as the default, as Kubernetes does.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

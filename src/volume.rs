@@ -7,6 +7,7 @@ pub(crate) mod by_name;
 pub mod cache;
 pub mod catalog;
 mod class;
+pub mod node;
 pub mod objects;
 mod options;
 pub mod pattern;

@@ -62,7 +62,7 @@ fn only_creations_of_pods_are_mutated() {
 
 #[test]
 fn a_pod_that_is_none_is_refused_with_field_and_position() {
-    let pod = json!({"spec": {"containers": [{"name": "app", "ports": [{"containerPort": 70_000}]}]}});
+    let pod = json!({"spec": {"containers": [{"name": "app", "ports": [{"containerPort": "http"}]}]}});
     let response = response(&review("Pod", "CREATE", &pod), INJECT, &Manifests::default());
     assert_eq!(response["allowed"], false);
     assert_eq!(response["status"]["code"], 400);

@@ -41,7 +41,7 @@ Examples:
 Exit code:
   0  done
   1  a workload would be refused
-  2  the input was not understood";
+  2  a document could not be read at all";
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -69,7 +69,7 @@ impl Arguments {
         let mut explained = Vec::new();
         let mut code = 0;
         for workload in documents.iter().flat_map(workloads) {
-            let decision = workload.decide(&engine, &situation.manifests, &scope)?;
+            let decision = workload.decide(&engine, &situation.manifests, &scope);
             code = code.max(decision.code.kind().exit_code());
             let (place, title) = (workload.object.place(), workload.object.title(&scope.namespace));
             explained.push(Explained { place, title, decision });

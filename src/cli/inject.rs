@@ -54,7 +54,7 @@ Exit code:
   0  done, also when there was nothing to do
   1  a workload was refused: it is printed as it was, the reason is on the
      standard error
-  2  the input was not understood: nothing is printed";
+  2  a document could not be read at all: nothing is printed";
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -92,7 +92,7 @@ impl Arguments {
         let mut missing = false;
         for (index, document) in documents.iter().enumerate() {
             for workload in workloads(document) {
-                let decision = workload.decide(&engine, &situation.manifests, &scope)?;
+                let decision = workload.decide(&engine, &situation.manifests, &scope);
                 let mut told = Told { workload: &workload, namespace: &scope.namespace, output };
                 for warning in &decision.warnings {
                     told.warn(warning);
@@ -115,7 +115,7 @@ impl Arguments {
                 "hint: claims are looked up among the manifests; name those of the cluster with --cluster",
             );
         }
-        if code < Kind::Unreadable.exit_code() {
+        if code < Kind::Failure.exit_code() {
             output.write(self.output.render(&changes, output.colours).as_bytes())?;
         }
         Ok(code)

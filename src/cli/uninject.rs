@@ -57,7 +57,7 @@ impl Arguments {
                 }
             }
         }
-        if code < Kind::Unreadable.exit_code() {
+        if code < Kind::Failure.exit_code() {
             output.write(self.output.render(&changes, output.colours).as_bytes())?;
         }
         Ok(code)

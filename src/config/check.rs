@@ -3,19 +3,23 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
 use super::{
-    ConfigError,
+    ConfigError, container,
     patch::{PatchItem, is_reserved},
+    tree::Node,
 };
 use crate::notation::Quantity;
 
 /// A field below the item, what is wrong with its value, and what to do about it.
-struct Fault(String, String, &'static str);
+pub(super) struct Fault(pub(super) String, pub(super) String, pub(super) &'static str);
 
 /// Refuses what could never work; notes what will be left out.
-pub(super) fn check(index: usize, item: &PatchItem, line: Option<u64>) -> Result<Vec<String>, ConfigError> {
-    for fault in [selectors(item), env(item), pull_policy(item), resources(item)] {
+pub(super) fn check(index: usize, item: &PatchItem, node: Option<&Node>) -> Result<Vec<String>, ConfigError> {
+    for fault in [selectors(item), env(item), pull_policy(item), resources(item), container::check(item)] {
         fault.map_err(|Fault(field, what, remedy)| ConfigError {
-            line,
+            line: node.map(|node| {
+                let written = field.split(['.', '[']).next().and_then(|name| node.field(name));
+                written.unwrap_or(node).line
+            }),
             field: format!("mountPodPatch[{index}].{field}"),
             what,
             remedy: remedy.into(),

@@ -53,7 +53,7 @@ MountPodPatch:
   VolumeMounts: [{name: certificates, MountPath: /etc/c}]
   livenessprobe: {Exec: {Command: [stat, /]}, FailureThreshold: 3}
   CacheDirs: [{Type: HostPath, Path: /data}]
-  resources: {Limits: {CPU: 1}}
+  resources: {Limits: {example.com/GPU: 1}}
 ",
     );
     assert_eq!((config.enable_native_sidecar, config.enable_set_quota), (Some(true), false));
@@ -69,7 +69,7 @@ MountPodPatch:
     assert_eq!(item.volume_mounts.as_ref().unwrap()[0].mount_path, "/etc/c");
     assert_eq!(item.liveness_probe.as_ref().unwrap().failure_threshold, Some(3));
     assert_eq!(item.cache_dirs.as_ref().unwrap()[0].path, "/data");
-    assert_eq!(item.resources.as_ref().unwrap().limits.as_ref().unwrap()["CPU"].0, "1");
+    assert_eq!(item.resources.as_ref().unwrap().limits.as_ref().unwrap()["example.com/GPU"].0, "1");
 }
 
 #[test]
@@ -84,14 +84,20 @@ fn numbers_and_booleans_become_text_where_text_is_wanted() {
 
 #[test]
 fn unknown_fields_are_reported_with_line_and_path() {
-    let text = "enableQuota: true\nmountPodPatch:\n- resource: {}\n  lifecycle:\n    preStop:\n      exec: {cmd: [x]}\n";
+    let text = "enableQuota: true\nmountPodPatch:\n- resource: {}\n  lifecycle:\n    preStop:\n      exec: {command: [x], cwd: /}\n";
     assert_eq!(
         warnings(text),
         [
             "config.yaml: line 1: enableQuota: unknown field, ignored; did you mean enableSetQuota?",
             "config.yaml: line 3: mountPodPatch[0].resource: unknown field, ignored; did you mean resources?",
-            "config.yaml: line 6: mountPodPatch[0].lifecycle.preStop.exec.cmd: unknown field, ignored; did you mean command?",
+            "config.yaml: line 6: mountPodPatch[0].lifecycle.preStop.exec.cwd: unknown field, ignored",
         ]
+    );
+    let slip = "mountPodPatch:\n- lifecycle:\n    preStop:\n      exec: {cmd: [x]}\n";
+    assert_eq!(
+        Config::parse(slip).unwrap_err().to_string(),
+        "config.yaml line 3: mountPodPatch[0].lifecycle.preStop.exec.command: is missing; give the words of a command (line \
+         4: mountPodPatch[0].lifecycle.preStop.exec.cmd: unknown field, ignored; did you mean command?)"
     );
 }
 
@@ -292,7 +298,7 @@ mountPodPatch:
   resources: {limits: {cpu: 1}, requests: {cpu: 1}}
   env: [{name: A, value: a}]
   mountOptions: [writeback]
-  startupProbe: {periodSeconds: 1}
+  startupProbe: {exec: {command: [stat, /]}, periodSeconds: 1}
   volumes: [{name: one, emptyDir: {}}, {name: updatedb, emptyDir: {}}]
   volumeMounts: [{name: one, mountPath: /one}, {name: updatedb, mountPath: /u}]
 - ceMountImage: ''

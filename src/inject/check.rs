@@ -2,7 +2,11 @@
 
 use crate::{
     identifier::{LABEL_GRAMMAR, UID_GRAMMAR, is_label, is_uid},
-    inject::{Subject, Volumes, profile::Profile},
+    inject::{
+        Engine, Family, Subject, Volumes,
+        node::{self, Native},
+        profile::Profile,
+    },
     outcome::{Code, Refusal},
     pod::MOST_CONTAINERS,
     volume::Resolved,
@@ -66,9 +70,10 @@ pub(super) fn identifiers(
 
 /// Refuses what a sidecar cannot give, before anything is planned.
 pub(super) fn pod(
+    engine: &Engine<'_>,
     subject: &Subject<'_>,
     profile: &Profile,
-    native: bool,
+    native: &Native,
     resolved: &[Resolved],
     volumes: &Volumes<'_>,
 ) -> Result<(), Refusal> {
@@ -76,9 +81,9 @@ pub(super) fn pod(
     let refuse = |place: String, what: &str, remedy: &str| {
         Err(Refusal::new(Code::PodUnsupported, place, what, remedy))
     };
-    if pod.spec.os.as_ref().is_some_and(|os| &*os.name == "windows") {
+    if let Some(sign) = node::windows(engine, pod) {
         return refuse(
-            "spec.os.name".to_owned(),
+            sign.to_owned(),
             "a windows pod mounts a JuiceFS volume, and the client runs on linux only",
             "remove the volume or run the pod on linux",
         );
@@ -90,7 +95,22 @@ pub(super) fn pod(
             "remove hostUsers: false",
         );
     }
-    let beside = if native { pod.spec.init_containers.as_deref() } else { Some(&*pod.spec.containers) };
+    if let Some(class) = pod.spec.runtime_class_name.as_deref().filter(|class| is_sandbox(class))
+        && subject.family == Family::Node
+    {
+        return refuse(
+            "spec.runtimeClassName".to_owned(),
+            &format!(
+                "runtime {class:?} puts the pod into a sandbox, out of which no mount of the client gets"
+            ),
+            "run the pod with the node's usual runtime, or in a namespace of serverless Kubernetes",
+        );
+    }
+    let beside = if *native == Native::Yes {
+        pod.spec.init_containers.as_deref()
+    } else {
+        Some(&*pod.spec.containers)
+    };
     if beside.map_or(0, <[_]>::len) + resolved.len() > MOST_CONTAINERS {
         return refuse(
             "spec.volumes".to_owned(),
@@ -108,14 +128,21 @@ pub(super) fn pod(
             );
         }
     }
-    for container in pod.spec.init_containers.iter().flatten().filter(|_| !native) {
+    let (Native::No(why) | Native::OldNode(why)) = native else { return Ok(()) };
+    for container in pod.spec.init_containers.iter().flatten() {
         if let Some(mount) = container.volume_mounts.iter().flatten().find(|mount| is_ours(&mount.name)) {
             return refuse(
                 format!("init container \"{}\": volumeMounts \"{}\"", container.name, mount.name),
-                "without native sidecars no init container can use a JuiceFS volume",
+                &format!("without native sidecars no init container can use a JuiceFS volume, and {why}"),
                 "move the work into an application container, or run on Kubernetes 1.29 or later",
             );
         }
     }
     Ok(())
+}
+
+/// Runtimes that give a pod a kernel of its own, by what their classes are called.
+fn is_sandbox(class: &str) -> bool {
+    let class = class.to_ascii_lowercase();
+    ["gvisor", "runsc", "kata", "firecracker"].iter().any(|name| class.contains(name))
 }

@@ -47,15 +47,18 @@ pub(crate) fn sidecars(
         .iter_mut()
         .map(|client| (std::mem::take(&mut client.command), std::mem::take(&mut client.settings.resources)));
     let moved: Vec<_> = moved.collect();
-    let plan = &*plan;
-    plan.clients
+    let mut warnings = Vec::new();
+    let planned = &*plan;
+    let sidecars = planned
+        .clients
         .iter()
         .zip(moved)
         .map(|(client, (command, resources))| {
             let mut mounts = Attachments {
-                plan,
+                plan: planned,
                 client,
                 names,
+                warnings: &mut warnings,
                 volumes: Vec::new(),
                 volume_mounts: Vec::new(),
                 devices: Vec::new(),
@@ -63,11 +66,11 @@ pub(crate) fn sidecars(
             };
             mounts.shared();
             mounts.credentials();
-            if host {
+            if host && !mounts.is_taken(UPDATEDB) {
                 updatedb = Some(mounts.updatedb(updatedb.take()));
             }
             mounts.caches();
-            if plan.profile.host_directories {
+            if planned.profile.host_directories {
                 mounts.host_paths();
                 mounts.patched();
             }
@@ -75,14 +78,16 @@ pub(crate) fn sidecars(
                 mounts.token(volume);
             }
             let Attachments { volumes, volume_mounts, devices, .. } = mounts;
-            let mut container = container(plan, client, pod.spec.security_context)?;
+            let mut container = container(planned, client, pod.spec.security_context)?;
             container.command = Some(command);
             container.resources = Some(resources);
             container.volume_mounts = Some(volume_mounts);
             container.volume_devices = (!devices.is_empty()).then_some(devices);
             Ok(Sidecar { container, volumes })
         })
-        .collect()
+        .collect();
+    plan.warnings.append(&mut warnings);
+    sidecars
 }
 
 fn container(plan: &Plan, client: &Client, pod_security: Option<PodSecurity>) -> Result<api::Container, Nul> {
@@ -219,6 +224,7 @@ struct Attachments<'a> {
     plan: &'a Plan,
     client: &'a Client,
     names: &'a mut Names,
+    warnings: &'a mut Vec<String>,
     volumes: Vec<api::Volume>,
     volume_mounts: Vec<api::VolumeMount>,
     devices: Vec<api::VolumeDevice>,
@@ -231,6 +237,12 @@ impl Attachments<'_> {
         let name = self.names.volume(wanted, &self.client.container);
         self.volumes.push(api::Volume { name: name.clone(), ..source });
         self.mount(&name, path)
+    }
+
+    /// Whether something is mounted at a path, or is to be by the ConfigMap, whose mounts are the user's own.
+    fn is_taken(&self, path: &str) -> bool {
+        let patched = self.client.settings.volume_mounts.iter();
+        self.volume_mounts.iter().chain(patched).any(|mount| is_same_path(&mount.mount_path, path))
     }
 
     fn mount(&mut self, name: &str, path: &str) -> &mut api::VolumeMount {
@@ -320,6 +332,9 @@ impl Attachments<'_> {
     fn host_paths(&mut self) {
         let client = self.client;
         for (number, path) in client.settings.host_paths.iter().enumerate() {
+            if self.is_taken(path) {
+                continue;
+            }
             self.add(&format!("hostpath-{number}"), path, host_path(path, None));
         }
     }
@@ -344,6 +359,13 @@ impl Attachments<'_> {
         for volume in &settings.volumes {
             let name = self.names.volume(&volume.name, &self.client.container);
             for mount in settings.volume_mounts.iter().filter(|mount| mount.name == volume.name) {
+                if self.volume_mounts.iter().any(|other| is_same_path(&other.mount_path, &mount.mount_path)) {
+                    self.warnings.push(format!(
+                        "configmap mountPodPatch volumeMounts: {:?} is left out, the client has something mounted at {}",
+                        mount.name, mount.mount_path
+                    ));
+                    continue;
+                }
                 self.volume_mounts.push(api::VolumeMount { name: name.clone(), ..mount.clone() });
             }
             for device in settings.volume_devices.iter().filter(|device| device.name == volume.name) {
@@ -352,6 +374,10 @@ impl Attachments<'_> {
             self.volumes.push(api::Volume { name, ..volume.clone() });
         }
     }
+}
+
+fn is_same_path(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 fn host_path(path: &str, kind: Option<&str>) -> api::Volume {

@@ -53,12 +53,22 @@ const SPEC: Keep = Keep::Fields(&[
     ("nodeName", Keep::All),
     ("nodeSelector", Keep::All),
     ("affinity", Keep::Fields(&[("nodeAffinity", NODE_AFFINITY)])),
+    ("tolerations", Keep::All),
+    ("resources", Keep::Fields(&[("requests", Keep::All), ("limits", Keep::All)])),
+    ("runtimeClassName", Keep::All),
     ("terminationGracePeriodSeconds", Keep::All),
     ("restartPolicy", Keep::All),
     ("hostNetwork", Keep::All),
     ("os", Keep::All),
     ("hostUsers", Keep::All),
-    ("securityContext", Keep::Fields(&[("seccompProfile", Keep::All), ("appArmorProfile", Keep::All)])),
+    (
+        "securityContext",
+        Keep::Fields(&[
+            ("seccompProfile", Keep::All),
+            ("appArmorProfile", Keep::All),
+            ("windowsOptions", Keep::All),
+        ]),
+    ),
 ]);
 
 const NODE_AFFINITY: Keep = Keep::Fields(&[("requiredDuringSchedulingIgnoredDuringExecution", Keep::All)]);
@@ -224,7 +234,7 @@ mod tests {
                 "volumes": [
                     {"projected": {}, "name": "token"}, {"x": 1, "name": "v", "emptyDir": {}}, {"name": "w", "y": 1}
                 ],
-                "tolerations": []
+                "schedulingGates": []
             }
         });
         let wanted = json!({

@@ -13,10 +13,14 @@ use crate::{
     inject::{
         Subject, Volumes,
         classic::Sidecar,
+        neighbours::PodResource,
         operation::Patch,
         plan::{Client, Plan},
         profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
-        status::{Before, DEFAULT_CONTAINER, DONE, Mode, MountBefore, STATUS, Status, StatusVolume, pod_of},
+        status::{
+            Before, DEFAULT_CONTAINER, DONE, Mode, MountBefore, ResourceBefore, STATUS, Status, StatusVolume,
+            pod_of,
+        },
     },
     pod::{Container, Pod},
     volume::resolve::by_name,
@@ -62,6 +66,7 @@ pub(crate) fn operations(
     }
     writer.add_containers(&containers);
     writer.grace();
+    writer.resources();
     writer.metadata();
     writer.operations
 }
@@ -165,6 +170,8 @@ impl Writer<'_> {
             }
             if let Some(forced) = plan.profile.application_propagation
                 && mount.mount_propagation.as_deref() != Some(forced)
+                // Kubernetes takes one or the other; the client mounts before the application's container is made.
+                && !mount.is_read_only_all_the_way()
             {
                 self.operations.add(&at(&path, "mountPropagation"), forced);
                 let was = mount.mount_propagation.as_ref();
@@ -196,6 +203,26 @@ impl Writer<'_> {
             self.operations.add(&["spec", "terminationGracePeriodSeconds"], &seconds);
             let was = self.pod.spec.termination_grace_period_seconds;
             self.status.undo.grace = Some(was.map_or(Before::Absent, Before::Was));
+        }
+    }
+
+    /// Raises the resources of the pod as a whole.
+    fn resources(&mut self) {
+        let mut absent =
+            self.pod.spec.resources.as_ref().is_some_and(|resources| resources.requests.is_none());
+        for PodResource { field, resource, before, added, after } in &self.plan.resources {
+            if *field == "requests" && std::mem::take(&mut absent) {
+                self.operations.add(&["spec", "resources", field], &json!({}));
+                self.status.undo.absent.push("requests".to_owned());
+            }
+            self.operations.add(&["spec", "resources", field, resource], &after.to_string());
+            self.status.undo.resources.push(ResourceBefore {
+                field: (*field).to_owned(),
+                resource: resource.clone(),
+                before: before.clone().map_or(Before::Absent, Before::Was),
+                added: added.to_string(),
+                after: after.to_string(),
+            });
         }
     }
 

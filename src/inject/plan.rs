@@ -8,7 +8,9 @@ use crate::{
     inject::{
         Engine, Family, Subject, VolumeReport, check,
         names::Names,
-        node, order, outline,
+        neighbours::{self, PodResource},
+        node::{self, Native},
+        order, outline,
         profile::{Profile, Shared},
         shell,
     },
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) grace: Option<i64>,
     /// Seconds a `preStop` may wait for the application: the pod's own grace period.
     pub(crate) patience: i64,
+    /// What the resources of the pod as a whole become.
+    pub(crate) resources: Vec<PodResource>,
     /// Worth telling the user.
     pub(crate) warnings: Vec<String>,
 }
@@ -95,10 +99,11 @@ impl Plan {
         let pod = subject.pod;
         let (resolved, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
         let profile = Profile::of(pod, subject.family, subject.identity.is_some());
-        let native = node::is_native(engine);
+        let known = node::native(engine, pod);
+        let native = known == Native::Yes;
         let volumes = by_name(&resolved);
         check::identifiers(subject, &resolved, &volumes)?;
-        check::pod(subject, &profile, native, &resolved, &volumes)?;
+        check::pod(engine, subject, &profile, &known, &resolved, &volumes)?;
         let mut plan = Self {
             profile,
             native,
@@ -109,8 +114,10 @@ impl Plan {
             first: if native { order::first(pod, &volumes, &engine.config.after) } else { 0 },
             grace: None,
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
-            warnings: Vec::new(),
+            resources: Vec::new(),
+            warnings: neighbours::warnings(engine, subject, &profile, &known),
         };
+        plan.warnings.extend(neighbours::without_propagation(pod, &volumes, &plan.profile));
         if subject.identity.is_none() && subject.family == Family::Node {
             plan.warnings.push(
                 "a template has no directory of its own on the node: the volume is shared through an emptyDir, where a \
@@ -125,6 +132,9 @@ impl Plan {
         }
         let mut plan = planner.plan;
         plan.raise_grace();
+        let demands: Vec<_> = plan.clients.iter().map(|client| &client.settings.resources).collect();
+        plan.resources = neighbours::pod_resources(pod, &demands);
+        plan.warnings.extend(neighbours::raised(&plan.resources));
         plan.warn_about_jobs(pod);
         Ok(plan)
     }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::inject::{
     names::METRICS_PORT_NAMES,
     operation::Patch,
-    status::{DEFAULT_CONTAINER, DONE, STATUS, Status},
-    undo::{CONTAINER_LISTS, list, positions},
+    status::{DEFAULT_CONTAINER, DONE, ResourceBefore, STATUS, Status},
+    undo::{CONTAINER_LISTS, list, positions, quantity},
 };
 
 /// Fields of our containers that must hold at least what was planned.
@@ -31,6 +31,7 @@ pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> Patch {
     {
         operations.add(&["spec", "terminationGracePeriodSeconds"], &needed);
     }
+    mend_resources(actual, desired, status, &mut operations);
     mend_volumes(actual, desired, status, &mut operations);
     mend_application_mounts(actual, desired, status, &mut operations);
     mend_containers(actual, desired, status, &mut operations);
@@ -64,6 +65,23 @@ fn says_as_much(present: &Value, wanted: &Status) -> bool {
         present.undo.absent.clone_from(&wanted.undo.absent);
         present == *wanted
     })
+}
+
+/// The API server refuses pods that ask for less as a whole than their containers do together.
+fn mend_resources(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
+    let (desired, actual) = (&desired["spec"]["resources"], &actual["spec"]["resources"]);
+    for field in ["limits", "requests"] {
+        let mut ours = status.undo.resources.iter().filter(|one| one.field == field).peekable();
+        if ours.peek().is_some() && !actual[field].is_object() {
+            operations.add(&["spec", "resources", field], &desired[field]);
+            continue;
+        }
+        for ResourceBefore { resource, .. } in ours {
+            if quantity(&desired[field][resource]) != quantity(&actual[field][resource]) {
+                operations.add(&["spec", "resources", field, resource], &desired[field][resource]);
+            }
+        }
+    }
 }
 
 fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {

@@ -1,6 +1,7 @@
 //! The status annotation: what was injected, so that it can be recognised, mended and taken away.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{identifier::is_uid, pod::Metadata};
 
@@ -91,7 +92,8 @@ pub(crate) struct StatusVolume {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Undo {
-    /// Parts of the pod that were absent: `metadata`, `labels`, `annotations`, `initContainers`.
+    /// Parts of the pod that were absent: `metadata`, `labels`, `annotations`, `initContainers`, and `requests` of its own
+    /// resources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) absent: Vec<String>,
     /// Annotations that were added beside this one.
@@ -109,6 +111,25 @@ pub(crate) struct Undo {
     /// Mounts of the application that were changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<MountBefore>,
+    /// Resources of the pod as a whole that were raised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) resources: Vec<ResourceBefore>,
+}
+
+/// An entry of the pod's own resources before it was raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResourceBefore {
+    /// `requests` or `limits`.
+    pub(crate) field: String,
+    /// `cpu` or its like.
+    pub(crate) resource: String,
+    /// What stood there, word for word.
+    pub(crate) before: Before<Value>,
+    /// What was added; others may have changed the sum since.
+    pub(crate) added: String,
+    /// The sum.
+    pub(crate) after: String,
 }
 
 /// A value before it was changed.

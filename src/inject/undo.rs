@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::inject::{
-    operation::Patch,
-    status::{Before, DONE, MountBefore, STATUS, Status},
+use crate::{
+    inject::{
+        operation::Patch,
+        status::{Before, DONE, MountBefore, ResourceBefore, STATUS, Status},
+    },
+    notation::Quantity,
 };
 
 /// The two lists of containers that are ever changed.
@@ -19,6 +22,7 @@ pub(crate) fn undo(pod: &Value, status: &Status) -> Patch {
     remove_containers(pod, status, &mut operations);
     restore_volumes(pod, status, &mut operations);
     restore_grace(pod, status, &mut operations);
+    restore_resources(pod, status, &mut operations);
     restore_metadata(pod, status, &mut operations);
     operations
 }
@@ -140,6 +144,50 @@ fn restore_grace(pod: &Value, status: &Status, operations: &mut Patch) {
         Some(Before::Was(seconds)) => operations.add(&path, &seconds),
         Some(Before::Absent) => remove_if_there(pod, &path, operations),
         None => {}
+    }
+}
+
+/// Takes our share out of the pod's own resources, and puts back the very text where nobody changed the sum.
+fn restore_resources(pod: &Value, status: &Status, operations: &mut Patch) {
+    let ours = |key: &String| {
+        status
+            .undo
+            .resources
+            .iter()
+            .any(|one| one.field == "requests" && one.resource == *key && one.before == Before::Absent)
+    };
+    let requests = pod["spec"]["resources"]["requests"].as_object();
+    let whole = was_absent(status, "requests") && requests.is_some_and(|requests| requests.keys().all(ours));
+    if whole {
+        operations.remove(&["spec", "resources", "requests"]);
+    }
+    for ResourceBefore { field, resource, before, added, after } in &status.undo.resources {
+        let path = ["spec", "resources", field, resource];
+        let Some(present) = quantity(&pod["spec"]["resources"][field][resource]) else { continue };
+        if field == "requests" && whole {
+            continue;
+        }
+        let (added, after) = (added.parse::<Quantity>(), after.parse::<Quantity>());
+        match before {
+            Before::Was(value) if after == Ok(present) => operations.add(&path, value),
+            Before::Absent if after == Ok(present) => operations.remove(&path),
+            _ => {
+                if let Some(rest) =
+                    added.ok().map(|added| present.minus(added)).filter(|rest| !rest.is_negative())
+                {
+                    operations.add(&path, &rest.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// A quantity in an object: a text or a number.
+pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
     }
 }
 

@@ -88,6 +88,13 @@ impl Quantity {
         Self { nano, format: if self.nano == 0 { other.format } else { self.format } }
     }
 
+    /// What is left, written as the left side is.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let nano = self.nano.saturating_sub(other.nano).clamp(-LARGEST, LARGEST);
+        Self { nano, format: self.format }
+    }
+
     /// A share of it, rounded up to a billionth, capped.
     #[must_use]
     pub fn share(self, percentage: Percentage) -> Self {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Document, InputError, Notice, Object,
     configuration::{CONFIG_MAP, Configuration},
-    objects::{escape, objects},
+    objects::objects,
 };
 use crate::{
     config::Config,
@@ -38,7 +38,8 @@ pub struct Manifests {
 impl Manifests {
     /// Gathers the objects of documents; `default_namespace` is that of objects which say none.
     ///
-    /// Of an object that is given twice the later counts; where the two differ, a notice says so.
+    /// Of an object that is given twice the later counts; where the two differ, a notice says so, as it does where
+    /// an object cannot be read.
     pub fn gather<'a>(
         documents: impl IntoIterator<Item = &'a Document>,
         default_namespace: &str,
@@ -49,8 +50,20 @@ impl Manifests {
         for document in documents {
             for object in objects(document) {
                 let title = object.title(default_namespace);
-                if !gathered.take(&object, default_namespace)? {
-                    continue;
+                match gathered.take(&object, default_namespace) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    // The one object that all the others depend on.
+                    Err(error) if object.kind == "ConfigMap" => return Err(error),
+                    // Of another vendor, perhaps: whoever needs it will hear that it is not there.
+                    Err(error) => {
+                        let line = error.line.unwrap_or(object.document.place.line);
+                        let place = format!("{}:{line} {title}", error.file);
+                        let field = if error.field.is_empty() { String::new() } else { error.field + ": " };
+                        let what = format!("{field}{}; taken as if it were not there", error.what);
+                        notices.push(Notice { place, what });
+                        continue;
+                    }
                 }
                 if let Some(earlier) = seen.get(&title).filter(|earlier| earlier.value != object.value) {
                     let what = format!("differs from {}; this one is used", earlier.place());
@@ -103,7 +116,7 @@ impl Gathered {
                 self.writer.apply(claim);
             }
             ("", "Secret") => {
-                let facts = user_secret(object)?;
+                let facts = user_secret(object);
                 self.writer.apply(Secret { namespace: namespace.into(), name: object.name().into(), facts });
             }
             ("", "PersistentVolume") => self.writer.apply(object.read::<PersistentVolume>("")?),
@@ -122,29 +135,26 @@ impl Gathered {
 /// Reads a Secret by hand, lest a message of a parser quote a value.
 ///
 /// Secrets of all sorts are found in manifests: one that is not a user secret is an error only for who asks for it.
-fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretError>, InputError> {
+fn user_secret(object: &Object<'_>) -> Result<Arc<UserSecret>, SecretError> {
+    let fault = |key: &str, what: &str| Err(SecretError { key: key.to_owned(), what: what.to_owned() });
     let mut contents = BTreeMap::new();
     for (field, encoded) in [("data", true), ("stringData", false)] {
         let map = match object.value.get(field) {
             None | Some(Value::Null) => continue,
             Some(Value::Object(map)) => map,
-            Some(_) => return Err(object.error(&format!("/{field}"), "not a map of texts")),
+            Some(_) => return fault(field, "not a map of texts"),
         };
         for (key, value) in map {
             let text = match value {
                 Value::Null => "",
                 Value::String(text) => text,
-                _ => {
-                    let field = format!("/{field}/{}", escape(key));
-                    return Err(object.error(&field, "not a text; write it in quotes"));
-                }
+                _ => return fault(key, "not a text; write it in quotes"),
             };
             let bytes = if encoded {
                 // As the API server does: line breaks are not part of it.
                 let packed: String = text.split(['\r', '\n']).collect();
                 let Ok(bytes) = BASE64.decode(packed) else {
-                    let what = "not base64; encode it, or move it to stringData".to_owned();
-                    return Ok(Err(SecretError { key: key.clone(), what }));
+                    return fault(key, "not base64; encode it, or move it to stringData");
                 };
                 bytes
             } else {
@@ -153,7 +163,7 @@ fn user_secret(object: &Object<'_>) -> Result<Result<Arc<UserSecret>, SecretErro
             contents.insert(key.clone(), bytes);
         }
     }
-    Ok(UserSecret::parse(&contents).map(Arc::new))
+    UserSecret::parse(&contents).map(Arc::new)
 }
 
 #[cfg(test)]
@@ -225,17 +235,35 @@ mod tests {
 
     #[test]
     fn complaints_about_secrets_show_no_values() {
-        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  password: 12345\n";
-        let documents = documents::parse("x.yaml", text).expect("readable");
-        let error = Manifests::gather(&documents, "team").expect_err("not a text").to_string();
-        assert_eq!(
-            error,
-            "x.yaml:5: document 1: Secret/s: stringData.password: not a text; write it in quotes"
+        for (data, complaint) in [
+            ("data:\n  password: hunter2!\n", "password: not base64; encode it, or move it to stringData"),
+            ("stringData:\n  password: 12345\n", "password: not a text; write it in quotes"),
+            ("stringData: [hunter2]\n", "stringData: not a map of texts"),
+        ] {
+            let (manifests, notices) =
+                gather(&format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n{data}"));
+            let facts = manifests.catalog.user_secret("team", "s").expect("known");
+            assert_eq!(facts.as_ref().expect_err("unusable").to_string(), complaint);
+            assert_eq!(notices, []);
+        }
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_stops_no_other() {
+        let (manifests, notices) = gather(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: ReadWriteMany\n\
+             ---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: b}\n",
         );
-        let (manifests, _) =
-            gather("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  password: hunter2!\n");
-        let facts = manifests.catalog.user_secret("team", "s").expect("known");
-        let error = facts.as_ref().expect_err("not base64").to_string();
-        assert_eq!(error, "password: not base64; encode it, or move it to stringData");
+        assert!(
+            manifests.catalog.claim("team", "a").is_none() && manifests.catalog.claim("team", "b").is_some()
+        );
+        let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            notices,
+            [
+                "x.yaml:5 PersistentVolumeClaim/team/a: warning: spec.accessModes: invalid type: string \"ReadWriteMany\", \
+              expected a sequence; taken as if it were not there"
+            ]
+        );
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Document, InputError, Manifests, Object, objects::objects};
 use crate::{
-    inject::{Decision, Engine, Family, Subject},
+    inject::{Decision, Engine, Family, STATUS, Subject},
     outcome::{Code, Refusal},
     pod::{ClaimTemplate, Pod},
 };
@@ -63,19 +63,23 @@ impl Workload<'_> {
     }
 
     /// Decides on the workload's pod. Paths of the decision's patch are from the pod's root.
-    pub fn decide(
-        &self,
-        engine: &Engine<'_>,
-        manifests: &Manifests,
-        scope: &Scope,
-    ) -> Result<Decision, InputError> {
+    pub fn decide(&self, engine: &Engine<'_>, manifests: &Manifests, scope: &Scope) -> Decision {
         let namespace = self.namespace(scope);
         let family = match manifests.family(namespace) {
-            Some(None) if !scope.serverless => return Ok(not_enabled(namespace)),
+            Some(None) if !scope.serverless => return not_enabled(namespace),
             Some(Some(Family::Serverless)) => Family::Serverless,
             _ if scope.serverless => Family::Serverless,
             _ => Family::Node,
         };
+        self.decide_as(engine, namespace, family).unwrap_or_else(|error| self.unreadable(&error))
+    }
+
+    fn decide_as(
+        &self,
+        engine: &Engine<'_>,
+        namespace: &str,
+        family: Family,
+    ) -> Result<Decision, InputError> {
         let pod: Pod<'_> = self.object.read(self.pod_path)?;
         self.check_maps()?;
         let opted_out =
@@ -90,6 +94,32 @@ impl Workload<'_> {
         };
         let object = || Ok(Cow::Owned(self.pod.to_string()));
         Ok(engine.decide(&Subject { pod: &pod, object: &object, namespace, identity, family }))
+    }
+
+    /// Of a workload that the API server would not take either: it stops no other, and where none of its volumes
+    /// could be JuiceFS it is none of our business.
+    fn unreadable(&self, error: &InputError) -> Decision {
+        let place = if error.field.is_empty() { self.object.kind.to_string() } else { error.field.clone() };
+        if self.could_be_ours() {
+            let line = error.line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            let remedy = "correct it: the API server would refuse it too";
+            return Refusal::new(Code::Unreadable, place + &line, &*error.what, remedy).into();
+        }
+        let message = format!("{place}: {}; left as it is, no volume of it can be JuiceFS", error.what);
+        Decision { warnings: vec![message.clone()], ..Decision::new(Code::NoJuicefsVolume, message) }
+    }
+
+    /// Whether the pod has a volume that may be JuiceFS, or says that it was injected.
+    fn could_be_ours(&self) -> bool {
+        let sources = ["persistentVolumeClaim", "ephemeral", "csi"];
+        let is_candidate = |volume: &Value| sources.iter().any(|source| !volume[source].is_null());
+        match &self.pod["spec"]["volumes"] {
+            Value::Array(volumes) => {
+                volumes.iter().any(is_candidate) || !self.pod["metadata"]["annotations"][STATUS].is_null()
+            }
+            Value::Null => false,
+            _ => true,
+        }
     }
 
     /// Lists where there should be maps: a structure is read from either, but a patch knows the difference.
@@ -165,7 +195,7 @@ mod tests {
         let mut codes = Vec::new();
         for (index, document) in documents.iter().enumerate() {
             for workload in workloads(document) {
-                let decision = workload.decide(&engine, &manifests, &scope)?;
+                let decision = workload.decide(&engine, &manifests, &scope);
                 changes.apply(index, &workload, "default", &decision.patch).expect("the patch applies");
                 codes.push(decision.code);
             }

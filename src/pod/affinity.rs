@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{
     Text,
     bounded::{self, Element},
-    or_default,
+    lenient::or_default,
 };
 
 /// `spec.affinity`.
@@ -61,6 +61,26 @@ pub struct NodeRequirement<'a> {
     #[serde(borrow, deserialize_with = "bounded::list_or_empty::<4096, _, _>")]
     pub values: Vec<Text<'a>>,
 }
+
+/// A taint, or several, that the pod tolerates.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Toleration<'a> {
+    /// The taint's key; empty with `Exists` means every taint.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub key: Text<'a>,
+    /// `Equal`, which is the default, or `Exists`.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub operator: Text<'a>,
+    /// The taint's value, for `Equal`.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub value: Text<'a>,
+    /// The taint's effect; empty means every one.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub effect: Text<'a>,
+}
+
+impl Element for Toleration<'_> {}
 
 impl Element for NodeSelectorTerm<'_> {
     fn held(&self) -> usize {

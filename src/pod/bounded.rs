@@ -37,11 +37,11 @@ pub(crate) fn size<K, V>(map: Option<&BTreeMap<K, V>>) -> usize {
     map.map_or(0, BTreeMap::len)
 }
 
-/// Reads a list of at most `MOST` elements; `null` is no list.
+/// Reads a list of at most `MOST` elements; `null` is no list, and an element of nothing.
 pub(crate) fn list<'de, const MOST: usize, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de> + Element,
+    T: Deserialize<'de> + Default + Element,
 {
     Ok(Option::<List<T, MOST>>::deserialize(deserializer)?.map(|list| list.0))
 }
@@ -50,30 +50,30 @@ where
 pub(crate) fn list_or_empty<'de, const MOST: usize, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de> + Element,
+    T: Deserialize<'de> + Default + Element,
 {
     Ok(list::<MOST, D, T>(deserializer)?.unwrap_or_default())
 }
 
-/// Reads a map of at most `MOST` entries; `null` is no map.
+/// Reads a map of at most `MOST` entries; `null` is no map, and a value of nothing.
 pub(crate) fn map<'de, const MOST: usize, D, K, V>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<K, V>>, D::Error>
 where
     D: Deserializer<'de>,
     K: Deserialize<'de> + Ord,
-    V: Deserialize<'de>,
+    V: Deserialize<'de> + Default,
 {
     Ok(Option::<Entries<K, V, MOST>>::deserialize(deserializer)?.map(|map| map.0))
 }
 
 struct List<T, const MOST: usize>(Vec<T>);
 
-impl<'de, T: Deserialize<'de> + Element, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+impl<'de, T: Deserialize<'de> + Default + Element, const MOST: usize> Deserialize<'de> for List<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Elements<T, const MOST: usize>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de> + Element, const MOST: usize> Visitor<'de> for Elements<T, MOST> {
+        impl<'de, T: Deserialize<'de> + Default + Element, const MOST: usize> Visitor<'de> for Elements<T, MOST> {
             type Value = List<T, MOST>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +82,8 @@ impl<'de, T: Deserialize<'de> + Element, const MOST: usize> Deserialize<'de> for
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
                 let (mut elements, mut held) = (Vec::new(), 0);
-                while let Some(element) = sequence.next_element::<T>()? {
+                while let Some(element) = sequence.next_element::<Option<T>>()? {
+                    let element = element.unwrap_or_default();
                     if elements.len() == MOST {
                         return Err(A::Error::custom(format_args!("has more than {MOST} elements")));
                     }
@@ -104,13 +105,13 @@ impl<'de, T: Deserialize<'de> + Element, const MOST: usize> Deserialize<'de> for
 
 struct Entries<K, V, const MOST: usize>(BTreeMap<K, V>);
 
-impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, const MOST: usize> Deserialize<'de>
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de> + Default, const MOST: usize> Deserialize<'de>
     for Entries<K, V, MOST>
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs<K, V, const MOST: usize>(PhantomData<(K, V)>);
 
-        impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, const MOST: usize> Visitor<'de>
+        impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de> + Default, const MOST: usize> Visitor<'de>
             for Pairs<K, V, MOST>
         {
             type Value = Entries<K, V, MOST>;
@@ -121,8 +122,8 @@ impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, const MOST: usize> Des
 
             fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
                 let mut entries = BTreeMap::new();
-                while let Some((key, value)) = access.next_entry()? {
-                    entries.insert(key, value);
+                while let Some((key, value)) = access.next_entry::<K, Option<V>>()? {
+                    entries.insert(key, value.unwrap_or_default());
                     if entries.len() > MOST {
                         return Err(A::Error::custom(format_args!("has more than {MOST} entries")));
                     }

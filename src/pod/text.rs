@@ -32,6 +32,18 @@ impl<'a> From<&'a str> for Text<'a> {
     }
 }
 
+impl<'a> Text<'a> {
+    /// Takes text of the request itself.
+    pub(super) fn read_borrowed<E: de::Error>(text: &'a str) -> Result<Self, E> {
+        Ok(Self(Cow::Borrowed(not_too_long(text)?)))
+    }
+
+    /// Takes text that was changed while it was read.
+    pub(super) fn read<E: de::Error>(text: &str) -> Result<Self, E> {
+        Ok(Self(Cow::Owned(not_too_long(text)?.to_owned())))
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
@@ -44,11 +56,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
             }
 
             fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(not_too_long(text)?)))
+                Text::read_borrowed(text)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(not_too_long(text)?.to_owned())))
+                Text::read(text)
             }
         }
 

@@ -9,7 +9,11 @@ use super::{
     options::MountOption,
     settings::Sources,
 };
-use crate::{config::CacheSource, notation::Quantity, outcome::Refusal};
+use crate::{
+    config::CacheSource,
+    notation::Quantity,
+    outcome::{Code, Refusal},
+};
 
 /// The client's own default; warm caches of nodes live there.
 const DEFAULT: &str = "/var/jfsCache";
@@ -41,7 +45,7 @@ pub(super) fn settle<'a>(
     options.retain(|option| option.name() != OPTION);
     if let Some(origin) = found.origin {
         options.push(MountOption { text: Cow::Owned(format!("{OPTION}={}", found.paths)), origin });
-    } else if sources.inputs.host_directories {
+    } else if sources.inputs.host_directories && !sources.is_mounted_by_patch(DEFAULT) {
         found.directories.push(CacheDirectory { path: DEFAULT.to_owned(), source: CacheSource::HostPath });
         sources.explain("cache", Origin::Default, || DEFAULT.to_owned());
     }
@@ -68,7 +72,10 @@ impl<'a> Found<'a> {
 
     /// Adds a directory without one.
     fn add_path(&mut self, sources: &mut Sources<'a>, path: &str, origin: Origin<'a>) -> bool {
-        if self.paths.split(':').any(|earlier| earlier == path) {
+        let bare = path.trim_end_matches('/');
+        if !self.paths.is_empty()
+            && self.paths.split(':').any(|earlier| earlier.trim_end_matches('/') == bare)
+        {
             return false;
         }
         if !self.paths.is_empty() {
@@ -125,12 +132,21 @@ fn empty_dir<'a>(sources: &mut Sources<'a>, found: &mut Found<'a>) -> Result<(),
 }
 
 fn parse_empty_dir(
-    sources: &Sources<'_>,
+    sources: &mut Sources<'_>,
     attribute: Attribute<'_>,
 ) -> Result<api::EmptyDirVolumeSource, Refusal> {
     const REMEDY: &str = "write MEDIUM or MEDIUM:SIZE, such as Memory:1Gi, or :10Gi for the disk of the node";
     let (medium, size) = match attribute.value.split_once(':') {
-        Some((medium, size)) => (medium.trim(), Some(size.trim())),
+        // As in the Go driver, which then looks at neither.
+        Some((_, size)) if size.contains(':') => {
+            sources.warnings.push(format!(
+                "{}: {:?} has more than two parts, so the emptyDir is on the node's disk and without a limit",
+                sources.place(attribute.origin()),
+                attribute.value
+            ));
+            ("", None)
+        }
+        Some((medium, size)) => (medium.trim(), Some(size.trim()).filter(|size| !size.is_empty())),
         None => (attribute.value.trim(), None),
     };
     if !(medium.is_empty() || medium == "Memory" || medium.starts_with("HugePages")) {
@@ -142,6 +158,8 @@ fn parse_empty_dir(
     }
     let size_limit = match size.map(str::parse::<Quantity>) {
         Some(Ok(size)) if size.is_positive() => Some(ApiQuantity(size.to_string())),
+        // Nothing and zero are no limit.
+        Some(Ok(size)) if !size.is_negative() => None,
         None => None,
         Some(_) => return Err(sources.refuse_attribute(attribute, "has no size", REMEDY)),
     };
@@ -203,10 +221,22 @@ fn host_directories<'a>(
     let paths = paths.chain(patched.map(|(path, origin)| (path, origin, true)));
     let mut next_patched = found.directories.len();
     for (path, origin, is_patched) in paths.filter(|(path, ..)| !path.is_empty()) {
-        let has_volume = path != IN_MEMORY && sources.inputs.host_directories;
-        if has_volume && !is_host_path(path) {
+        let is_path = path != IN_MEMORY && sources.inputs.host_directories;
+        if is_path && !is_host_path(path) {
             return Err(sources.refuse_path(path, origin));
         }
+        if is_path && is_of_the_client(path) {
+            let what = format!("{path:?} is where the client itself has something mounted");
+            let place = sources.place(origin);
+            return Err(Refusal::new(
+                Code::SettingInvalid,
+                place,
+                what,
+                "name another directory to cache in",
+            ));
+        }
+        // Where the ConfigMap mounts a volume of its own, at the directory or above it, that is the cache.
+        let has_volume = is_path && !sources.is_mounted_by_patch(path);
         if !found.add_path(sources, path, origin) {
             continue;
         }
@@ -215,7 +245,7 @@ fn host_directories<'a>(
             let position = if is_patched { next_patched } else { found.directories.len() };
             found.directories.insert(position, directory);
             next_patched += usize::from(is_patched);
-        } else if path != IN_MEMORY {
+        } else if path != IN_MEMORY && !is_path {
             let _ = write!(homeless, "{}{path}", if homeless.is_empty() { "" } else { ", " });
         }
     }
@@ -241,7 +271,9 @@ pub(super) fn host_paths(
         return Ok(Vec::new());
     };
     let mut paths: Vec<String> = Vec::new();
-    for path in attribute.value.split(',').map(str::trim).filter(|path| !path.is_empty()) {
+    let templates = sources.templates;
+    let value = templates.fill(attribute.value);
+    for path in value.split(',').map(str::trim).filter(|path| !path.is_empty()) {
         if !is_host_path(path) {
             return Err(sources.refuse_path(path, attribute.origin()));
         }
@@ -251,6 +283,25 @@ pub(super) fn host_paths(
         }
     }
     Ok(paths)
+}
+
+impl Sources<'_> {
+    /// Whether the ConfigMap has a volume mounted at a path or above it.
+    fn is_mounted_by_patch(&self, path: &str) -> bool {
+        let templates = self.templates;
+        self.patch.volume_mounts.iter().any(|mount| is_within(path, &templates.fill(&mount.value.mount_path)))
+    }
+}
+
+/// Whether the client would find something else than a cache there: its mount, or a file.
+fn is_of_the_client(path: &str) -> bool {
+    ["/jfs", "/etc/updatedb.conf"].iter().any(|taken| is_within(path, taken))
+}
+
+/// Whether a path is a directory or something below it.
+fn is_within(path: &str, directory: &str) -> bool {
+    let directory = directory.trim_end_matches('/');
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Kubernetes takes nothing else for a `hostPath`.

@@ -16,8 +16,6 @@ mod volumes;
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
-use imbl::OrdMap;
-
 pub use self::kind::Kind;
 use self::{
     index::{ByName, Index},
@@ -28,7 +26,6 @@ use super::{
     SecretError, UserSecret,
     objects::{Claim, Namespace, Node, PersistentVolume, Secret, StorageClass},
 };
-use crate::notation::Version;
 
 /// What is known of a cluster; never changed, only replaced.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +35,8 @@ pub struct Catalog {
     classes: Index<ByName, StorageClass>,
     default_class: Option<Arc<StorageClass>>,
     nodes: Index<ByName, Node>,
-    /// How many nodes have a kubelet of each version.
-    kubelets: OrdMap<Version, usize>,
+    /// Those among them that decide something about pods.
+    remarkable_nodes: Index<ByName, Node>,
     namespaces: Index<ByName, Namespace>,
     secrets: Index<ByName, Secret>,
 }
@@ -108,9 +105,10 @@ impl Catalog {
         self.nodes.get(["", name, ""])
     }
 
-    /// The lowest kubelet version among the nodes, `None` when no node is known.
-    pub fn oldest_kubelet(&self) -> Option<Version> {
-        self.kubelets.get_min().map(|(version, _)| *version)
+    /// The nodes that decide something about the pods that may run on them: old ones, and those of systems that
+    /// cannot be written to. In most clusters there are none.
+    pub fn remarkable_nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.remarkable_nodes.iter()
     }
 
     /// The secrets that volumes of a driver and its classes name, each once; a class whose reference is a template
@@ -157,14 +155,6 @@ impl Catalog {
             (Reverse(Arc::clone(&class.metadata.created)), Arc::clone(&class.metadata.name))
         };
         self.default_class = defaults.min_by_key(rank).cloned();
-    }
-
-    fn count_kubelet(&mut self, node: Option<&Node>, by: impl Fn(usize) -> usize) {
-        let Some(version) = node.and_then(Node::kubelet) else { return };
-        match by(self.kubelets.get(&version).copied().unwrap_or_default()) {
-            0 => self.kubelets.remove(&version),
-            count => self.kubelets.insert(version, count),
-        };
     }
 }
 

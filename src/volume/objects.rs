@@ -5,12 +5,12 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+pub use super::node::{Node, NodeInfo, NodeSpec, NodeStatus, Taint};
 use super::{SecretError, UserSecret};
 use crate::{
     identifier::{NAME_GRAMMAR, UID_GRAMMAR, is_name, is_uid},
     map::Map,
-    notation::Version,
-    pod::{Text, bounded},
+    pod::{Text, bounded, lenient::or_default},
 };
 
 /// Object metadata.
@@ -48,6 +48,7 @@ pub struct Metadata {
 #[serde(default)]
 pub struct Claim {
     /// Name, namespace, UID, labels, annotations.
+    #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
     /// What is asked for.
     #[serde(deserialize_with = "or_default")]
@@ -78,6 +79,7 @@ pub struct ClaimSpec {
 #[serde(default)]
 pub struct PersistentVolume {
     /// Name and UID.
+    #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
     /// The volume itself.
     #[serde(deserialize_with = "or_default")]
@@ -152,6 +154,7 @@ pub struct SecretReference {
 #[serde(default, rename_all = "camelCase")]
 pub struct StorageClass {
     /// Name, annotations and age.
+    #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
     /// The driver's name.
     #[serde(deserialize_with = "or_default")]
@@ -183,59 +186,12 @@ impl StorageClass {
     }
 }
 
-/// A Node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Node {
-    /// Name, labels and annotations.
-    pub metadata: Metadata,
-    /// Only the range of pod addresses is read.
-    #[serde(deserialize_with = "or_default")]
-    pub spec: NodeSpec,
-    /// Only the kubelet's version is read.
-    #[serde(deserialize_with = "or_default")]
-    pub status: NodeStatus,
-}
-
-/// Spec of a Node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct NodeSpec {
-    /// For example `10.244.1.0/24`.
-    #[serde(deserialize_with = "or_default", rename = "podCIDR")]
-    pub pod_cidr: Arc<str>,
-}
-
-/// Status of a Node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeStatus {
-    /// Versions of the software on the node.
-    #[serde(deserialize_with = "or_default")]
-    pub node_info: NodeInfo,
-}
-
-/// `status.nodeInfo`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeInfo {
-    /// For example `v1.36.2`.
-    #[serde(deserialize_with = "or_default")]
-    pub kubelet_version: Arc<str>,
-}
-
-impl Node {
-    /// The kubelet's version, if the node has said it.
-    pub fn kubelet(&self) -> Option<Version> {
-        self.status.node_info.kubelet_version.parse().ok()
-    }
-}
-
 /// A Namespace: its labels say whether pods get clients.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Namespace {
     /// Name and labels.
+    #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
 }
 
@@ -254,8 +210,9 @@ fn controlled_by_a_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<boo
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Owner<'a> {
-        #[serde(borrow)]
+        #[serde(borrow, deserialize_with = "or_default")]
         kind: Text<'a>,
+        #[serde(deserialize_with = "or_default")]
         controller: bool,
     }
     impl bounded::Element for Owner<'_> {}
@@ -295,13 +252,6 @@ fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error>
         return Ok(text);
     }
     Err(D::Error::custom(format_args!("is not a UID that Kubernetes gives ({UID_GRAMMAR})")))
-}
-
-/// Reads `null` as the default, as Kubernetes does.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

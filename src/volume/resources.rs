@@ -205,8 +205,8 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// What the containers that mount the volume request together, and what they are limited to together; `None` where
-/// none of them says anything.
+/// What the containers that mount the volume request together, and what they are limited to together. Where none of
+/// them says anything the pod as a whole may; `None` if it does not.
 fn application_totals(resource: Resource, sources: &Sources<'_>) -> (Option<Quantity>, Option<Quantity>) {
     let volumes = &sources.inputs.resolved.pod_volumes;
     let mounts_it = |container: &&pod::Container<'_>| {
@@ -214,7 +214,7 @@ fn application_totals(resource: Resource, sources: &Sources<'_>) -> (Option<Quan
         mounts.any(|mount| volumes.iter().any(|volume| *volume.name == *mount.name))
     };
     let key = pod::Text::from(resource.name());
-    let add = |total: &mut Option<Quantity>, amounts: Option<&BTreeMap<pod::Text<'_>, pod::Text<'_>>>| {
+    let add = |total: &mut Option<Quantity>, amounts: Option<&BTreeMap<pod::Text<'_>, pod::Amount<'_>>>| {
         // An invalid amount is for the API server to refuse.
         let amount = amounts.and_then(|amounts| amounts.get(&key)?.parse::<Quantity>().ok());
         if let Some(amount) = amount {
@@ -222,10 +222,19 @@ fn application_totals(resource: Resource, sources: &Sources<'_>) -> (Option<Quan
         }
     };
     let (mut requests, mut limits) = (None, None);
-    for container in sources.inputs.pod.spec.all_containers().filter(mounts_it) {
+    let spec = &sources.inputs.pod.spec;
+    for container in spec.all_containers().filter(mounts_it) {
         if let Some(resources) = &container.resources {
             add(&mut requests, resources.requests.as_ref());
             add(&mut limits, resources.limits.as_ref());
+        }
+    }
+    if let Some(whole) = &spec.resources {
+        if requests.is_none() {
+            add(&mut requests, whole.requests.as_ref());
+        }
+        if limits.is_none() {
+            add(&mut limits, whole.limits.as_ref());
         }
     }
     (requests, limits)

@@ -136,7 +136,7 @@ const QUESTIONS: [Question; 7] = [
         catalog.free_volume_for(&claim, "csi.juicefs.com").is_some()
     }),
     ("node", |catalog, number| catalog.node(&format!("node-{number}")).is_some()),
-    ("oldest kubelet", |catalog, _| catalog.oldest_kubelet().is_some()),
+    ("old nodes", |catalog, _| catalog.remarkable_nodes().next().is_none()),
 ];
 
 /// Nanoseconds per question, the objects asked for far apart from one another.

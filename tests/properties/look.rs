@@ -1,5 +1,8 @@
 //! What is looked at in a pod.
 
+use std::collections::BTreeSet;
+
+use juicefs_sidecar::notation::Quantity;
 use serde_json::{Map, Value, json};
 
 /// The elements of a list of the pod's spec.
@@ -41,7 +44,12 @@ pub(crate) fn assert_untouched(before: &Value, after: &Value) {
             assert_eq!(after["metadata"][map].get(key), Some(value), "metadata.{map}");
         }
     }
-    let lists = ["volumes", "containers", "initContainers", "terminationGracePeriodSeconds"];
+    assert_eq!(
+        before["spec"].get("resources").is_some(),
+        after["spec"].get("resources").is_some(),
+        "spec.resources"
+    );
+    let lists = ["volumes", "containers", "initContainers", "terminationGracePeriodSeconds", "resources"];
     assert_equal_but_for(&before["spec"], &after["spec"], &lists, "spec");
     for kind in ["containers", "initContainers"] {
         let mut rest = list(after, kind);
@@ -67,6 +75,44 @@ pub(crate) fn assert_untouched(before: &Value, after: &Value) {
             .unwrap_or_else(|| panic!("{} is gone", name(volume)));
         if volume.get("persistentVolumeClaim").is_none() && volume.get("ephemeral").is_none() {
             assert_eq!(volume, same);
+        }
+    }
+}
+
+/// What the API server asks of a pod with a client in it, and would only say afterwards.
+pub(crate) fn assert_consistent(pod: &Value) {
+    let quantity = |value: &Value| -> Option<Quantity> {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (!value.is_null()).then(|| text.parse().unwrap())
+    };
+    let containers = || list(pod, "initContainers").chain(list(pod, "containers"));
+    for container in containers() {
+        let mut paths = BTreeSet::new();
+        for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+            assert!(paths.insert(mount["mountPath"].as_str()), "two mounts at {}", mount["mountPath"]);
+            let propagates = !matches!(mount["mountPropagation"].as_str(), None | Some("None"));
+            let all_the_way = matches!(mount["recursiveReadOnly"].as_str(), Some("Enabled" | "IfPossible"));
+            assert!(!(propagates && all_the_way), "{mount}");
+        }
+    }
+    for (resource, request) in pod["spec"]["resources"]["requests"].as_object().into_iter().flatten() {
+        let of = |container: &Value, field: &str| quantity(&container["resources"][field][resource]);
+        let sidecar = |container: &&Value| container["restartPolicy"] == "Always";
+        let running = list(pod, "containers").chain(list(pod, "initContainers").filter(sidecar));
+        let sum = running
+            .filter_map(|one| of(one, "requests").or_else(|| of(one, "limits")))
+            .reduce(Quantity::plus);
+        assert!(sum <= quantity(request), "{resource}: {sum:?} of containers, {request} of the pod");
+        let limit = quantity(&pod["spec"]["resources"]["limits"][resource]);
+        assert!(
+            limit.is_none_or(|limit| quantity(request) <= Some(limit)),
+            "{resource}: {request} above the limit"
+        );
+        for container in list(pod, "containers") {
+            assert!(
+                limit.is_none_or(|limit| of(container, "limits") <= Some(limit)),
+                "{resource} of {container}"
+            );
         }
     }
 }

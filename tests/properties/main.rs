@@ -22,7 +22,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::{
-        look::{assert_untouched, defaulted, is_label, list, name, without_nulls},
+        look::{assert_consistent, assert_untouched, defaulted, is_label, list, name, without_nulls},
         pods::{Shown, UID, pods},
     };
 
@@ -103,6 +103,14 @@ mountPodPatch:
                 assert_untouched(&pod, &after);
             } else {
                 prop_assert_eq!(&after, &pod, "{} {}", decision.code, decision.message);
+            }
+        }
+
+        #[test]
+        fn what_excludes_one_another_is_never_together(Shown(pod) in pods(), setting in settings()) {
+            let decision = decide(setting, &pod);
+            if decision.code == Code::Injected {
+                assert_consistent(&patched(&pod, &decision.patch));
             }
         }
 

@@ -109,6 +109,7 @@ fn mount(volumes: Vec<String>) -> impl Strategy<Value = Value> {
         Just(json!({"subPathExpr": "$(X)", "readOnly": null})),
         Just(json!({"mountPropagation": "HostToContainer"})),
         Just(json!({"mountPropagation": "None", "recursiveReadOnly": "Disabled"})),
+        Just(json!({"readOnly": true, "recursiveReadOnly": "Enabled"})),
     ];
     (prop::sample::select(volumes), rest.prop_flat_map(object)).prop_map(|(name, mut mount)| {
         mount["name"] = name.into();
@@ -127,6 +128,7 @@ fn container(volumes: Vec<String>) -> impl Strategy<Value = Value> {
         Just(
             json!({"image": "app:1", "ports": null, "resources": {"requests": {"cpu": "1", "memory": "64Mi"}}})
         ),
+        Just(json!({"image": "app:1", "resources": {"limits": {"cpu": 0.5, "memory": 67_108_864}}})),
         Just(
             json!({"image": "app:1", "ports": [{"containerPort": 9567}, {"containerPort": 9569, "name": "metrics"}]})
         ),
@@ -206,6 +208,10 @@ pub(crate) fn pods() -> impl Strategy<Value = Shown> {
         Just(json!({"terminationGracePeriodSeconds": 5, "hostNetwork": true})),
         Just(json!({"terminationGracePeriodSeconds": 3600, "securityContext": {"runAsNonRoot": true}})),
         Just(json!({"terminationGracePeriodSeconds": null, "nodeSelector": null, "affinity": null})),
+        Just(
+            json!({"resources": {"limits": {"cpu": "8", "memory": "8Gi"}, "requests": {"cpu": 6, "memory": "1Gi"}}})
+        ),
+        Just(json!({"resources": {"limits": {"memory": "8Gi"}}})),
     ];
     volumes().prop_flat_map(move |volumes| {
         let names = volumes.iter().map(|volume| volume["name"].as_str().unwrap().to_owned()).collect();

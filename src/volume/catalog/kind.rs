@@ -158,25 +158,40 @@ impl Kind for Node {
             annotations: strings.map(&self.metadata.annotations, |key| key != LAST_APPLIED),
             ..strings.name(&self.metadata)
         };
-        let version = &mut self.status.node_info.kubelet_version;
-        *version = strings.share(version);
+        let info = &mut self.status.node_info;
+        for text in [
+            &mut info.kubelet_version,
+            &mut info.operating_system,
+            &mut info.os_image,
+            &mut info.architecture,
+        ] {
+            *text = strings.share(text);
+        }
+        for taint in &mut self.spec.taints {
+            for text in [&mut taint.key, &mut taint.value, &mut taint.effect] {
+                *text = strings.share(text);
+            }
+        }
         self
     }
 
     fn apply(catalog: &mut Catalog, object: Arc<Self>) {
-        catalog.count_kubelet(Some(&object), |count| count + 1);
-        let before = catalog.nodes.insert(object);
-        catalog.count_kubelet(before.as_deref(), |count| count.saturating_sub(1));
+        if object.is_remarkable() {
+            catalog.remarkable_nodes.insert(Arc::clone(&object));
+        } else {
+            catalog.remarkable_nodes.remove(["", &object.metadata.name, ""]);
+        }
+        catalog.nodes.insert(object);
     }
 
     fn delete(catalog: &mut Catalog, key: Key<'_>) {
-        let before = catalog.nodes.remove(key);
-        catalog.count_kubelet(before.as_deref(), |count| count.saturating_sub(1));
+        catalog.nodes.remove(key);
+        catalog.remarkable_nodes.remove(key);
     }
 
     fn adopt(catalog: &mut Catalog, other: &mut Catalog) {
         catalog.nodes = take(&mut other.nodes);
-        catalog.kubelets = take(&mut other.kubelets);
+        catalog.remarkable_nodes = take(&mut other.remarkable_nodes);
     }
 }
 

@@ -86,7 +86,7 @@ fn caches_that_cannot_be_made_are_refused() {
     for (key, value, expected) in [
         ("juicefs/mount-cache-emptydir", "memory:1Gi", "does not begin with a medium of an emptyDir"),
         ("juicefs/mount-cache-emptydir", "Memory:lots", "has no size"),
-        ("juicefs/mount-cache-emptydir", "Memory:0", "has no size"),
+        ("juicefs/mount-cache-emptydir", "Memory:-1", "has no size"),
         ("juicefs/mount-cache-inline-volume", "{}", "is not valid"),
         ("juicefs/mount-cache-inline-volume", "[{}]", "without a driver"),
         ("mountOptions", "cache-dir=jfs", "\"jfs\" is not an absolute path"),
