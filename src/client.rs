@@ -38,6 +38,24 @@ pub struct Script<'a> {
     pub warnings: Vec<String>,
 }
 
+/// The container a client runs in, as far as its commands depend on that.
+#[derive(Clone, Debug)]
+pub struct Container<'a> {
+    /// Where the client is to mount.
+    pub mount_point: Word<'a>,
+    /// Where the community client serves metrics unless the user said otherwise; with `None` it is left to the client.
+    pub metrics_port: Option<u16>,
+    /// Whether commands run as root, who alone may change files of the image.
+    pub as_root: bool,
+}
+
+impl<'a> Container<'a> {
+    /// A container whose user is root and that says nothing about metrics.
+    pub fn of_root(mount_point: &'a str) -> Self {
+        Self { mount_point: Word::literal(mount_point), metrics_port: None, as_root: true }
+    }
+}
+
 /// What a container has to have for a client's commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -58,6 +76,8 @@ pub struct SecretFiles {
     pub source: SecretSource,
     /// Where it is mounted.
     pub mount_path: String,
+    /// Files that are mounted once more, by name, over files of the image.
+    pub over: &'static [(&'static str, &'static str)],
 }
 
 /// Where the files of a secret volume come from.
@@ -80,6 +100,7 @@ struct Request<'a> {
     secret: &'a UserSecret,
     settings: &'a Settings,
     metrics_port: Option<u16>,
+    as_root: bool,
     process: &'a Process,
 }
 
@@ -94,18 +115,15 @@ impl Request<'_> {
     }
 }
 
-/// What runs in the container of a client that mounts a volume at `mount_point`.
-///
-/// `metrics_port` is where the community client serves metrics unless the user said otherwise; with `None` it is
-/// left to the client.
+/// What runs in the container of a client.
 pub fn script<'a>(
     secret: &'a UserSecret,
     settings: &'a Settings,
-    mount_point: &'a str,
-    metrics_port: Option<u16>,
+    container: Container<'a>,
     process: &'a Process,
 ) -> Result<Script<'a>, Refusal> {
-    let request = Request { secret, settings, metrics_port, process };
+    let Container { mount_point, metrics_port, as_root } = container;
+    let request = Request { secret, settings, metrics_port, as_root, process };
     let (preparation, options) = match secret.edition {
         Edition::Community => (community::preparation(&request), options::community(&request)?),
         Edition::Enterprise => (enterprise::preparation(&request)?, options::enterprise(&request)?),
@@ -116,7 +134,7 @@ pub fn script<'a>(
             vec![Word::literal("/sbin/mount.juicefs"), Word::literal(secret.name.as_str())]
         }
     };
-    mount.push(Word::literal(mount_point));
+    mount.push(mount_point);
     mount.extend(options.word.into_iter().flat_map(|word| [Word::literal("-o"), word]));
     let needs = Needs {
         metrics_port: options.metrics_port,
@@ -177,16 +195,19 @@ fn files(request: &Request<'_>) -> Vec<SecretFiles> {
         volume: "rsa-key".into(),
         source: SecretSource::Injected { key: injected::RSA_KEY, file: RSA_KEY_FILE.into() },
         mount_path: RSA_KEY_DIRECTORY.into(),
+        over: &[],
     });
     let initconfig = request.uses_initconfig().then(|| SecretFiles {
         volume: "init-config".into(),
         source: SecretSource::Injected { key: injected::INITCONFIG, file: format!("{}.conf", secret.name) },
         mount_path: INITCONFIG_DIRECTORY.into(),
+        over: &[],
     });
     let configs = secret.configs.iter().zip(1..).map(|((name, path), number)| SecretFiles {
         volume: format!("config-{number}"),
         source: SecretSource::Named(name.clone()),
         mount_path: path.clone(),
+        over: enterprise::mounted_over(request, path),
     });
     rsa_key.into_iter().chain(initconfig).chain(configs).collect()
 }

@@ -1,6 +1,7 @@
 //! Behaviour: the ConfigMap (upstream schema) and what the process was told by flags and environment.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod agent;
 mod cache;
 mod check;
 mod container;
@@ -18,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::{Deserialize, de::IgnoredAny};
 
 pub use self::{
+    agent::Agent,
     cache::{CacheDirectoryPatch, CacheSource},
     field::Field,
     merge::{Merged, Picked},
@@ -25,7 +27,7 @@ pub use self::{
     select::{Target, match_labels},
     template::Templates,
 };
-use crate::notation::{Quantity, Version};
+use crate::notation::{Mode, Quantity, Version, mode};
 
 /// What flags and environment say; the same for every request.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Process {
     pub community_image: String,
     /// Image of the enterprise client.
     pub enterprise_image: String,
+    /// Image of the agent, for resilient mode.
+    pub agent_image: String,
     /// Host directory below which the node profile mounts.
     pub mount_directory: String,
     /// The node's `/etc` cannot be written: no `updatedb` mount.
@@ -51,6 +55,8 @@ impl Process {
     pub const COMMUNITY_IMAGE: &str = "juicedata/mount:ce-nightly";
     /// See [`Self::COMMUNITY_IMAGE`].
     pub const ENTERPRISE_IMAGE: &str = "juicedata/mount:ee-nightly";
+    /// This release's own image, as `make image` names it: agent and program belong together.
+    pub const AGENT_IMAGE: &str = concat!("juicefs-sidecar:", env!("CARGO_PKG_VERSION"));
 }
 
 impl Default for Process {
@@ -59,6 +65,7 @@ impl Default for Process {
             driver: "csi.juicefs.com".into(),
             community_image: Self::COMMUNITY_IMAGE.into(),
             enterprise_image: Self::ENTERPRISE_IMAGE.into(),
+            agent_image: Self::AGENT_IMAGE.into(),
             mount_directory: "/var/lib/juicefs/volume".into(),
             immutable: false,
             no_update_config: false,
@@ -70,6 +77,10 @@ impl Default for Process {
 /// The ConfigMap's `config.yaml`, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The kind of sidecars, unless something narrower says another.
+    pub mode: Option<Mode>,
+    /// The agent's container.
+    pub agent: Agent,
     /// Overrides the decision by version.
     pub enable_native_sidecar: Option<bool>,
     /// Whether volumes get a quota.
@@ -95,6 +106,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            mode: None,
+            agent: Agent::default(),
             enable_native_sidecar: None,
             enable_set_quota: true,
             enable_controller_set_quota: true,
@@ -185,6 +198,8 @@ impl ConfigError {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Document {
+    mode: Option<String>,
+    agent: Option<Agent>,
     enable_native_sidecar: Option<bool>,
     enable_set_quota: Option<bool>,
     enable_controller_set_quota: Option<bool>,
@@ -224,6 +239,15 @@ impl Config {
         let mut warnings = notes.into_inner();
         warnings.extend(document.without_effect().map(|field| format!("{field}: has no effect on sidecars")));
 
+        let mode = document.mode.as_deref().map(str::parse).transpose();
+        let mode = mode.map_err(|error| ConfigError {
+            line: root.field("mode").map(|node| node.line),
+            field: "mode".into(),
+            what: format!("{:?} is {error}", document.mode.as_deref().unwrap_or_default()),
+            remedy: mode::GRAMMAR.into(),
+        })?;
+        let agent = document.agent.unwrap_or_default();
+        check::agent(&agent, root.field("agent"))?;
         let mut patches = document.mount_pod_patch.unwrap_or_default();
         let written = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
         for (index, item) in patches.iter_mut().enumerate() {
@@ -245,6 +269,8 @@ impl Config {
 
         let limits = document.pvc_annotation_limits.unwrap_or_default();
         let config = Self {
+            mode,
+            agent,
             enable_native_sidecar: document.enable_native_sidecar,
             enable_set_quota: document.enable_set_quota.unwrap_or(true),
             enable_controller_set_quota: document.enable_controller_set_quota.unwrap_or(true),

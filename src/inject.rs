@@ -1,9 +1,11 @@
 //! From a pod and its volumes to JSON Patch operations. Pure: no I/O, no clock.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod attachments;
 mod check;
 mod classic;
 mod decision;
+mod mode;
 mod names;
 mod neighbours;
 mod node;
@@ -14,7 +16,9 @@ mod patch;
 mod plan;
 mod profile;
 mod repair;
+pub mod resilient;
 pub mod shell;
+mod sidecar;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;
@@ -126,7 +130,7 @@ impl Engine<'_> {
         let mut plan = Plan::make(self, subject, resolution.volumes, &mut names)?;
         plan.drop_annotations_of(subject)?;
         let immutable = self.process.immutable || node::may_have_read_only_etc(self, pod);
-        let sidecars = classic::sidecars(&mut plan, &mut names, immutable, pod)
+        let sidecars = sidecar::sidecars(&mut plan, &mut names, immutable, pod)
             .map_err(|nul| client::unusable("the path of the mount", nul))?;
         let patch = patch::operations(&plan, subject, sidecars, &self.config.revision);
         warnings.append(&mut plan.warnings);
@@ -161,7 +165,13 @@ impl Engine<'_> {
             // Nothing is JuiceFS any more: what is there is not ours to judge.
             return Ok(decision);
         };
-        let patch = repair::mend(&actual, &desired, &parse_status(wanted)?);
+        let wanted = parse_status(wanted)?;
+        let patch = if wanted.mode == status.mode {
+            repair::mend(&actual, &desired, &wanted)
+        } else {
+            // Of the other kind there is nothing to mend: what is there goes, and what should be there comes.
+            undo::undo(&actual, &status).followed_by(&decision.patch)
+        };
         let (code, message) = if patch.is_empty() {
             (Code::AlreadyInjected, "the pod carries its sidecars".to_owned())
         } else {

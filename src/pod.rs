@@ -94,6 +94,9 @@ pub struct Annotations<'a> {
     /// What was injected: JSON, see `inject::status`.
     #[serde(borrow, rename = "sidecar.juicefs.com/status")]
     pub status: Option<Text<'a>>,
+    /// Which kind of sidecars the pod wants.
+    #[serde(borrow, rename = "sidecar.juicefs.com/mode")]
+    pub mode: Option<Text<'a>>,
     /// How the client's exit is ordered after the application's in classic, non-native pods.
     #[serde(borrow, rename = "sidecar.juicefs.com/exit-order")]
     pub exit_order: Option<Text<'a>>,

@@ -17,6 +17,7 @@ mod resources;
 pub mod secret;
 pub mod settings;
 
+pub(crate) use attributes::wanted_mode;
 pub use catalog::Catalog;
 pub use objects::{Claim, Node, PersistentVolume, StorageClass};
 pub use resolve::resolve;

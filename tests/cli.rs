@@ -503,11 +503,39 @@ fn explain_tells_people_about_each_volume() {
     assert_eq!((result.code, &*result.stderr), (Some(0), ""));
     let title = format!("Deployment/quickstart/web ({QUICKSTART}/5-deployment.yaml:2): injected\n");
     assert!(result.stdout.starts_with(&title), "{}", result.stdout);
-    let volume = "\n  site: claim site\n    container jfs-mount, native sidecar, node profile\n";
+    let volume =
+        "\n  site: claim site\n    container jfs-mount, native sidecar, classic mode, node profile\n";
     assert!(result.stdout.contains(volume), "{}", result.stdout);
     assert!(!result.stdout.contains("change-me"), "{}", result.stdout);
     let nothing = run(&[("a.yaml", "a: 1\n")], &["explain", "-f", "a.yaml"]);
     assert_eq!(nothing, ran(0, "", "no workload among the manifests\n"));
+}
+
+#[test]
+fn explain_says_on_whose_word_a_pod_has_its_mode() {
+    let rows = |files: &[(&str, &str)]| {
+        let arguments = ["explain", "-f", QUICKSTART, "--config", "config.yaml"];
+        let result = run(files, &arguments);
+        assert_eq!(result.code, Some(0), "{}", result.stderr);
+        let rows = result.stdout.lines().filter(|line| line.contains(" mode"));
+        rows.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let container = |mode: &str| format!("container jfs-mount, native sidecar, {mode} mode, node profile");
+    assert_eq!(
+        rows(&[("config.yaml", "after: []\n")]),
+        [container("classic"), "mode classic built-in default".into()]
+    );
+    assert_eq!(
+        rows(&[("config.yaml", "mode: resilient\n")]),
+        [container("resilient"), "mode resilient configmap mode".into()]
+    );
+    let forbidden = rows(&[("config.yaml", "mode: resilient\nenableNativeSidecar: false\n")]);
+    assert!(
+        forbidden[0].starts_with(
+            "warning: configmap mode: the pod gets classic instead of resilient mode: it needs native"
+        ),
+        "{forbidden:?}"
+    );
 }
 
 #[test]

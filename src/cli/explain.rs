@@ -112,7 +112,10 @@ fn volume_lines(volume: &VolumeReport) -> Vec<String> {
     let native = if volume.native { "native sidecar" } else { "ordinary container" };
     let mut lines = vec![
         format!("  {}: claim {}{behind}", volume.pod_volumes.join(", "), volume.claim),
-        format!("    container {}, {native}, {} profile", volume.container, volume.profile),
+        format!(
+            "    container {}, {native}, {} mode, {} profile",
+            volume.container, volume.mode, volume.profile
+        ),
     ];
     let rows: Vec<[String; 3]> = std::iter::once(["SETTING", "VALUE", "SOURCE"].map(str::to_owned))
         .chain(volume.settings.iter().map(|setting| {
@@ -147,7 +150,7 @@ fn value(Explained { place, title, decision }: &Explained) -> Value {
                 .collect();
             json!({
                 "podVolumes": volume.pod_volumes, "claim": volume.claim, "volume": volume.volume,
-                "container": volume.container, "profile": volume.profile, "native": volume.native,
+                "container": volume.container, "mode": volume.mode, "profile": volume.profile, "native": volume.native,
                 "settings": settings,
             })
         })

@@ -43,6 +43,11 @@ pub struct ProcessArguments {
     #[arg(long, env = "JUICEFS_MOUNT_IMAGE", value_name = "IMAGE")]
     mount_image: Option<String>,
 
+    /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: the
+    /// image of this version, juicefs-sidecar:VERSION]
+    #[arg(long, env = "JUICEFS_AGENT_IMAGE", value_name = "IMAGE")]
+    agent_image: Option<String>,
+
     /// Host directory below which pods on ordinary nodes mount [default: /var/lib/juicefs/volume]
     #[arg(long, env = "JUICEFS_MOUNT_PATH", value_name = "DIRECTORY", value_parser = absolute_path)]
     mount_path: Option<String>,
@@ -69,6 +74,7 @@ impl ProcessArguments {
             driver: self.driver.name(),
             community_image: given(self.ce_mount_image.as_deref()).unwrap_or(default.community_image),
             enterprise_image: given(self.ee_mount_image.as_deref()).unwrap_or(default.enterprise_image),
+            agent_image: given(self.agent_image.as_deref()).unwrap_or(default.agent_image),
             mount_directory: given(self.mount_path.as_deref()).unwrap_or(default.mount_directory),
             immutable: self.immutable,
             no_update_config: self.no_update_config.as_deref() == Some("enabled"),

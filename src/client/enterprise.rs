@@ -3,7 +3,7 @@
 use super::{CONFIG_DIRECTORY, Request, arguments, copy_initconfig, credentials, format_options, word::Word};
 use crate::{
     outcome::{Code, Refusal},
-    volume::secret::AUTH_ARGUMENTS,
+    volume::{Edition, secret::AUTH_ARGUMENTS},
 };
 
 const CREDENTIALS: [(&str, &str); 4] = [
@@ -15,6 +15,8 @@ const CREDENTIALS: [(&str, &str); 4] = [
 
 /// A `configs` path with this text holds the user database for ACLs.
 const ACL_DIRECTORY: &str = "/root/.acl";
+/// Its files, and those that they replace.
+const ACL_FILES: [(&str, &str); 2] = [("group", "/etc/group"), ("passwd", "/etc/passwd")];
 
 /// What comes before the mount: a configuration, by copy or by `auth`, and links to the ACL files.
 pub(super) fn preparation<'a>(request: &Request<'a>) -> Result<Vec<Vec<Word<'a>>>, Refusal> {
@@ -24,10 +26,20 @@ pub(super) fn preparation<'a>(request: &Request<'a>) -> Result<Vec<Vec<Word<'a>>
     } else if request.secret.has_credential("token") {
         commands.push(auth(request)?);
     }
-    for path in request.secret.configs.values().filter(|path| path.contains(ACL_DIRECTORY)) {
-        commands.extend(["group", "passwd"].map(|file| link(path, file)));
+    let links = request.secret.configs.values().filter(|path| request.as_root && is_acl(request, path));
+    for path in links {
+        commands.extend(ACL_FILES.map(|(file, place)| link(path, file, place)));
     }
     Ok(commands)
+}
+
+/// Which files of a `configs` secret are mounted over those of the image, where no link can take their place.
+pub(super) fn mounted_over(request: &Request<'_>, path: &str) -> &'static [(&'static str, &'static str)] {
+    if !request.as_root && is_acl(request, path) { &ACL_FILES } else { &[] }
+}
+
+fn is_acl(request: &Request<'_>, path: &str) -> bool {
+    request.secret.edition == Edition::Enterprise && path.contains(ACL_DIRECTORY)
 }
 
 fn auth<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
@@ -51,7 +63,7 @@ fn auth<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
     Ok(words)
 }
 
-fn link<'a>(directory: &'a str, file: &'a str) -> Vec<Word<'a>> {
+fn link<'a>(directory: &'a str, file: &'a str, place: &'a str) -> Vec<Word<'a>> {
     let source = Word::literal(directory.trim_end_matches('/')).and(format!("/{file}"));
-    vec![Word::literal("ln"), Word::literal("-sf"), source, Word::literal(format!("/etc/{file}"))]
+    vec![Word::literal("ln"), Word::literal("-sf"), source, Word::literal(place)]
 }

@@ -25,9 +25,13 @@ struct Rendered {
     warnings: Vec<String>,
 }
 
+fn container(metrics_port: Option<u16>) -> Container<'static> {
+    Container { metrics_port, ..Container::of_root("/jfs/test-volume") }
+}
+
 fn run(pairs: &[(&str, &str)], settings: &Settings, port: Option<u16>) -> Rendered {
     let (secret, process) = (secret(pairs), Process::default());
-    let script = script(&secret, settings, "/jfs/test-volume", port, &process).unwrap();
+    let script = script(&secret, settings, container(port), &process).unwrap();
     let command = shell::command(&script).unwrap();
     let [sh, c, text] = command.try_into().unwrap();
     assert_eq!((sh.as_str(), c.as_str()), ("sh", "-c"));
@@ -36,7 +40,7 @@ fn run(pairs: &[(&str, &str)], settings: &Settings, port: Option<u16>) -> Render
 
 /// What no command can be made from.
 fn refused(pairs: &[(&str, &str)], settings: &Settings, process: &Process) -> Refusal {
-    script(&secret(pairs), settings, "/jfs/x", None, process).unwrap_err()
+    script(&secret(pairs), settings, container(None), process).unwrap_err()
 }
 
 const COMMUNITY: [(&str, &str); 2] = [("name", "test"), ("metaurl", "redis://r/1")];
@@ -196,7 +200,7 @@ fn what_no_option_can_carry_is_refused_by_name() {
         assert!(refused(&settings(&[], directory)).place.contains("subdir"), "{directory:?}");
     }
     let (secret, settings, process) = (secret(&COMMUNITY), settings(&[], ""), Process::default());
-    let script = script(&secret, &settings, "/jfs/\0", None, &process).unwrap();
+    let script = script(&secret, &settings, Container::of_root("/jfs/\0"), &process).unwrap();
     assert_eq!(shell::command(&script), Err(Nul));
 }
 
@@ -223,7 +227,7 @@ fn keeping_the_configuration_needs_a_bucket() {
     assert_eq!((refusal.code, refusal.place.as_str()), (Code::SecretInvalid, "user secret: bucket"));
     let pairs = [&pairs[..], &[("bucket", "b"), ("format-options", "x")]].concat();
     let (secret, settings) = (secret(&pairs), settings(&[], ""));
-    let script = script(&secret, &settings, "/jfs/x", None, &process).unwrap();
+    let script = script(&secret, &settings, container(None), &process).unwrap();
     let auth = shell::line(&script.preparation[0]).unwrap();
     assert!(auth.contains(r#"--bucket=b --token="${token}" --no-update --x --conf-dir"#));
 }

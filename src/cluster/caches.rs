@@ -118,6 +118,7 @@ impl Caches {
         tasks.spawn(watcher.clone().watch::<PersistentVolume>());
         tasks.spawn(watcher.clone().watch::<StorageClass>());
         tasks.spawn(watcher.clone().watch::<Node>());
+        tasks.spawn(watcher.clone().watch::<Namespace>());
         tasks.spawn(configuration::follow(client.clone(), settings.clone(), Arc::clone(app)));
         let secrets = Secrets::new(client.clone(), settings.driver, watcher.changes);
         tasks.spawn(keep(arriving, secrets, Arc::clone(app)));
@@ -126,7 +127,7 @@ impl Caches {
 
     /// Waits until every kind has been listed once, or until a right turns out to be missing.
     pub async fn synced(&mut self, app: &App) -> Result<(), NoCaches> {
-        const KINDS: usize = 4;
+        const KINDS: usize = 5;
         let done = |progress: &Progress| progress.synced.len() == KINDS || progress.forbidden.is_some();
         let Ok(progress) = self.progress.wait_for(done).await else { return Ok(()) };
         if let Some(what) = &progress.forbidden {

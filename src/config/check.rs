@@ -1,9 +1,11 @@
 //! What decoding cannot see: values that fit their types and still cannot work.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+use k8s_openapi::{
+    api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement,
+};
 
 use super::{
-    ConfigError, container,
+    Agent, ConfigError, container,
     patch::{PatchItem, is_reserved},
     tree::Node,
 };
@@ -12,18 +14,32 @@ use crate::notation::Quantity;
 /// A field below the item, what is wrong with its value, and what to do about it.
 pub(super) struct Fault(pub(super) String, pub(super) String, pub(super) &'static str);
 
+impl Fault {
+    /// The error, with the line of the field if it is written there.
+    fn below(self, place: &str, node: Option<&Node>) -> ConfigError {
+        let Self(field, what, remedy) = self;
+        let line = node.map(|node| {
+            let written = field.split(['.', '[']).next().and_then(|name| node.field(name));
+            written.unwrap_or(node).line
+        });
+        ConfigError { line, field: format!("{place}.{field}"), what, remedy: remedy.into() }
+    }
+}
+
+/// Refuses what no agent could be made from.
+pub(super) fn agent(agent: &Agent, node: Option<&Node>) -> Result<(), ConfigError> {
+    for fault in [pull_policy(agent.image_pull_policy.as_deref()), resources(agent.resources.as_ref())] {
+        fault.map_err(|fault| fault.below("agent", node))?;
+    }
+    Ok(())
+}
+
 /// Refuses what could never work; notes what will be left out.
 pub(super) fn check(index: usize, item: &PatchItem, node: Option<&Node>) -> Result<Vec<String>, ConfigError> {
-    for fault in [selectors(item), env(item), pull_policy(item), resources(item), container::check(item)] {
-        fault.map_err(|Fault(field, what, remedy)| ConfigError {
-            line: node.map(|node| {
-                let written = field.split(['.', '[']).next().and_then(|name| node.field(name));
-                written.unwrap_or(node).line
-            }),
-            field: format!("mountPodPatch[{index}].{field}"),
-            what,
-            remedy: remedy.into(),
-        })?;
+    let policy = pull_policy(item.image_pull_policy.as_deref());
+    let resources = resources(item.resources.as_ref());
+    for fault in [selectors(item), env(item), policy, resources, container::check(item)] {
+        fault.map_err(|fault| fault.below(&format!("mountPodPatch[{index}]"), node))?;
     }
     let mut notes = Vec::new();
     let mut note = |field: &str, what: &str| notes.push(format!("mountPodPatch[{index}].{field}: {what}"));
@@ -107,8 +123,8 @@ fn env(item: &PatchItem) -> Result<(), Fault> {
     Ok(())
 }
 
-fn pull_policy(item: &PatchItem) -> Result<(), Fault> {
-    match item.image_pull_policy.as_deref() {
+fn pull_policy(policy: Option<&str>) -> Result<(), Fault> {
+    match policy {
         None | Some("" | "Always" | "IfNotPresent" | "Never") => Ok(()),
         Some(other) => Err(Fault(
             "imagePullPolicy".into(),
@@ -118,10 +134,9 @@ fn pull_policy(item: &PatchItem) -> Result<(), Fault> {
     }
 }
 
-fn resources(item: &PatchItem) -> Result<(), Fault> {
-    let requests =
-        item.resources.iter().flat_map(|resources| &resources.requests).map(|map| ("requests", map));
-    let limits = item.resources.iter().flat_map(|resources| &resources.limits).map(|map| ("limits", map));
+fn resources(resources: Option<&ResourceRequirements>) -> Result<(), Fault> {
+    let requests = resources.iter().flat_map(|resources| &resources.requests).map(|map| ("requests", map));
+    let limits = resources.iter().flat_map(|resources| &resources.limits).map(|map| ("limits", map));
     for (field, amounts) in requests.chain(limits) {
         for (resource, amount) in amounts {
             if amount.0.parse().is_ok_and(Quantity::is_negative) {

@@ -74,7 +74,7 @@ pub(super) fn pod(
     subject: &Subject<'_>,
     profile: &Profile,
     native: &Native,
-    resolved: &[Resolved],
+    sidecars: usize,
     volumes: &Volumes<'_>,
 ) -> Result<(), Refusal> {
     let pod = subject.pod;
@@ -111,7 +111,7 @@ pub(super) fn pod(
     } else {
         Some(&*pod.spec.containers)
     };
-    if beside.map_or(0, <[_]>::len) + resolved.len() > MOST_CONTAINERS {
+    if beside.map_or(0, <[_]>::len) + sidecars > MOST_CONTAINERS {
         return refuse(
             "spec.volumes".to_owned(),
             "there are so many JuiceFS volumes that the pod would have more than 512 containers of a kind",
@@ -142,7 +142,7 @@ pub(super) fn pod(
 }
 
 /// Runtimes that give a pod a kernel of its own, by what their classes are called.
-fn is_sandbox(class: &str) -> bool {
+pub(super) fn is_sandbox(class: &str) -> bool {
     let class = class.to_ascii_lowercase();
     ["gvisor", "runsc", "kata", "firecracker"].iter().any(|name| class.contains(name))
 }

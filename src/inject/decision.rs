@@ -34,6 +34,8 @@ pub struct VolumeReport {
     pub volume: String,
     /// Name of the sidecar container.
     pub container: String,
+    /// `classic` or `resilient`.
+    pub mode: &'static str,
     /// `node`, `serverless`, `vci` or `cci`.
     pub profile: &'static str,
     /// Whether the sidecar is a native one.

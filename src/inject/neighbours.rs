@@ -38,7 +38,8 @@ pub(crate) fn warnings(
 fn pod_security(engine: &Engine<'_>, namespace: &str, profile: &Profile) -> Option<String> {
     let level = engine.catalog.namespace(namespace)?.metadata.labels.get(POD_SECURITY)?;
     let refuses = match (&**level, profile.privilege) {
-        ("restricted", _) | ("baseline", Privilege::Privileged) => true,
+        // Beside a client without privilege is the agent, which has it.
+        ("restricted", _) | ("baseline", Privilege::Privileged | Privilege::Nothing) => true,
         ("baseline", Privilege::Capabilities(added)) => !added.is_empty(),
         _ => false,
     };

@@ -24,6 +24,15 @@ impl Patch {
         self.text.is_empty()
     }
 
+    /// These operations, and then others.
+    pub(crate) fn followed_by(mut self, other: &Self) -> Self {
+        if !self.is_empty() && !other.is_empty() {
+            self.text.push(b',');
+        }
+        self.text.extend_from_slice(&other.text);
+        self
+    }
+
     /// The JSON document.
     pub fn to_json(&self) -> Vec<u8> {
         [b"[", &self.text[..], b"]"].concat()

@@ -15,13 +15,16 @@ use crate::{
 /// How long a client may take until its mount answers before it is started again, in seconds.
 const START_LIMIT: u32 = 120;
 
-/// Where native clients go among the init containers: at the front, or behind the native sidecars named in `after`,
-/// but always before whoever mounts one of their volumes.
+/// Proxies of service meshes, as native sidecars: what a client says on the network goes through them.
+const MESHES: [&str; 4] = ["istio-proxy", "linkerd-proxy", "kuma-sidecar", "consul-dataplane"];
+
+/// Where native clients go among the init containers: at the front, or behind the proxy of a mesh and the native
+/// sidecars named in `after`, but always before whoever mounts one of their volumes.
 pub(crate) fn first(pod: &Pod<'_>, volumes: &Volumes<'_>, after: &[String]) -> usize {
     let containers = pod.spec.init_containers.as_deref().unwrap_or_default();
     let needed = |container: &Container<'_>| {
         container.restart_policy.as_deref() == Some("Always")
-            && after.iter().any(|name| *name == *container.name)
+            && MESHES.into_iter().chain(after.iter().map(String::as_str)).any(|name| *name == *container.name)
     };
     let consumes = |container: &Container<'_>| {
         container.volume_mounts.iter().flatten().any(|mount| volumes.get(&mount.name).is_some())

@@ -55,10 +55,10 @@ const SPEC: Keep = Keep::Fields(&[
     ("affinity", Keep::Fields(&[("nodeAffinity", NODE_AFFINITY)])),
     ("tolerations", Keep::All),
     ("resources", Keep::Fields(&[("requests", Keep::All), ("limits", Keep::All)])),
-    ("runtimeClassName", Keep::All),
     ("terminationGracePeriodSeconds", Keep::All),
     ("restartPolicy", Keep::All),
     ("hostNetwork", Keep::All),
+    ("runtimeClassName", Keep::All),
     ("os", Keep::All),
     ("hostUsers", Keep::All),
     (

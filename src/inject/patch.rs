@@ -12,17 +12,17 @@ use serde_json::json;
 use crate::{
     inject::{
         Subject, Volumes,
-        classic::Sidecar,
         neighbours::PodResource,
         operation::Patch,
         plan::{Client, Plan},
-        profile::{Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
+        profile::{MOUNT, Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
+        sidecar::Sidecar,
         status::{
-            Before, DEFAULT_CONTAINER, DONE, Mode, MountBefore, ResourceBefore, STATUS, Status, StatusVolume,
+            Before, DEFAULT_CONTAINER, DONE, MountBefore, ResourceBefore, STATUS, Status, StatusVolume,
             pod_of,
         },
     },
-    pod::{Container, Pod},
+    pod::{Container, Pod, VolumeMount},
     volume::resolve::by_name,
 };
 
@@ -48,7 +48,8 @@ pub(crate) fn operations(
             identity: identity.map(str::to_owned),
             pod: identity.map(|_| pod_of(namespace, &pod.metadata)),
             config: revision.to_owned(),
-            ..Status::new(Mode::Classic)
+            containers: plan.agent.iter().map(|agent| agent.container.clone()).collect(),
+            ..Status::new(plan.mode)
         },
         volumes: pod.spec.volumes.as_ref().map_or(0, Vec::len),
     };
@@ -121,7 +122,7 @@ impl Writer<'_> {
         match (self.plan.profile.shared, &client.host_directory) {
             (Shared::HostPath, Some(directory)) => {
                 let source = api::HostPathVolumeSource {
-                    path: format!("{directory}/mnt"),
+                    path: format!("{directory}/{MOUNT}"),
                     type_: Some("DirectoryOrCreate".to_owned()),
                 };
                 self.operations.add(&path("hostPath"), &source);
@@ -177,10 +178,31 @@ impl Writer<'_> {
                 let was = mount.mount_propagation.as_ref();
                 before.propagation = Some(was.map_or(Before::Absent, |text| Before::Was(text.to_string())));
             }
-            if before.volume.is_some() || before.read_only.is_some() || before.propagation.is_some() {
+            if let Some(child) = plan.profile.child {
+                self.below(child, mount, &path, &mut before);
+            }
+            let MountBefore { volume, read_only, propagation, sub_path, sub_path_expr, .. } = &before;
+            let texts = [propagation, sub_path, sub_path_expr];
+            if volume.is_some() || read_only.is_some() || texts.into_iter().any(Option::is_some) {
                 self.status.undo.mounts.push(before);
             }
         }
+    }
+
+    /// Leads a mount of the application to where the mount is, and from there to where it led before.
+    fn below(&mut self, child: &str, mount: &VolumeMount<'_>, path: &[&str; 5], before: &mut MountBefore) {
+        let expression = mount.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
+        let (field, was) = match expression {
+            Some(_) => ("subPathExpr", &mount.sub_path_expr),
+            None => ("subPath", &mount.sub_path),
+        };
+        let joined = match was.as_deref() {
+            None | Some("") => child.to_owned(),
+            Some(further) => format!("{child}/{further}"),
+        };
+        self.operations.add(&at(path, field), &joined);
+        let was = Some(was.as_ref().map_or(Before::Absent, |text| Before::Was(text.to_string())));
+        if expression.is_some() { before.sub_path_expr = was } else { before.sub_path = was }
     }
 
     /// Puts the clients where they start first: native ones before the init containers (or after those they need),

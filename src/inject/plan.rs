@@ -3,26 +3,29 @@
 use std::sync::Arc;
 
 use crate::{
-    client::{self, Needs, UserMetrics},
+    client::{self, Needs, UserMetrics, word::Word},
     config::ClaimReference,
     inject::{
-        Engine, Family, Subject, VolumeReport, check,
+        Engine, Family, Subject, VolumeReport,
+        attachments::SHARED_DIRECTORY,
+        check, mode,
         names::Names,
         neighbours::{self, PodResource},
         node::{self, Native},
         order, outline,
-        profile::{Profile, Shared},
+        profile::{MOUNT, Profile, Shared},
+        resilient::{self, Agent, OWN_CACHE},
         shell,
     },
     map::Map,
-    notation::ExitOrder,
+    notation::{ExitOrder, Mode},
     outcome::Refusal,
     pod::Pod,
     volume::{
         Edition, Resolved, Settings, UserSecret,
         resolve::by_name,
         secret::{class_secret_name, injected_secret_name},
-        settings::{Inputs, settle},
+        settings::{Inputs, Provenance, Source, settle},
     },
 };
 
@@ -34,6 +37,12 @@ const DEFAULT_EXIT_ORDER: ExitOrder = ExitOrder::Idle(3);
 /// Everything that is decided about a pod before the first operation is written.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// Kind of sidecars.
+    pub(crate) mode: Mode,
+    /// Whose word that is.
+    mode_source: Source,
+    /// What holds the mounts, in resilient mode.
+    pub(crate) agent: Option<Agent>,
     /// Kind of node.
     pub(crate) profile: Profile,
     /// Whether the clients are native sidecars.
@@ -75,7 +84,7 @@ pub(crate) struct Client {
     pub(crate) mount_point: String,
     /// Name of the Secret in the pod's namespace.
     pub(crate) credentials: String,
-    /// The container's `command`.
+    /// The container's `command`; in resilient mode its end.
     pub(crate) command: Vec<String>,
     /// What the container has to have for it.
     pub(crate) needs: Needs,
@@ -103,8 +112,15 @@ impl Plan {
         let native = known == Native::Yes;
         let volumes = by_name(&resolved);
         check::identifiers(subject, &resolved, &volumes)?;
-        check::pod(engine, subject, &profile, &known, &resolved, &volumes)?;
+        let chosen = mode::choose(engine, subject, &resolved, &profile, &known)?;
+        let resilient = chosen.mode == Mode::Resilient;
+        let profile = if resilient { profile.resilient() } else { profile };
+        let sidecars = resolved.len() + usize::from(resilient);
+        check::pod(engine, subject, &profile, &known, sidecars, &volumes)?;
         let mut plan = Self {
+            mode: chosen.mode,
+            mode_source: chosen.source,
+            agent: resilient.then(|| Agent::new(names, &engine.config.agent, engine.process)),
             profile,
             native,
             drops_claims: subject.family == Family::Serverless
@@ -115,10 +131,11 @@ impl Plan {
             grace: None,
             patience: pod.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
             resources: Vec::new(),
-            warnings: neighbours::warnings(engine, subject, &profile, &known),
+            warnings: chosen.warnings,
         };
+        plan.warnings.extend(neighbours::warnings(engine, subject, &plan.profile, &known));
         plan.warnings.extend(neighbours::without_propagation(pod, &volumes, &plan.profile));
-        if subject.identity.is_none() && subject.family == Family::Node {
+        if subject.identity.is_none() && subject.family == Family::Node && !resilient {
             plan.warnings.push(
                 "a template has no directory of its own on the node: the volume is shared through an emptyDir, where a \
                  crashed client recovers less reliably than on the directory that the webhook gives each pod"
@@ -132,7 +149,9 @@ impl Plan {
         }
         let mut plan = planner.plan;
         plan.raise_grace();
-        let demands: Vec<_> = plan.clients.iter().map(|client| &client.settings.resources).collect();
+        let agent = plan.agent.iter().map(|agent| &agent.resources);
+        let demands: Vec<_> =
+            plan.clients.iter().map(|client| &client.settings.resources).chain(agent).collect();
         plan.resources = neighbours::pod_resources(pod, &demands);
         plan.warnings.extend(neighbours::raised(&plan.resources));
         plan.warn_about_jobs(pod);
@@ -179,26 +198,38 @@ impl Plan {
         Ok(())
     }
 
+    /// The part of a cache that is the client's own, where it does not run as root.
+    pub(crate) fn own_cache(&self) -> Option<&'static str> {
+        (self.mode == Mode::Resilient).then_some(OWN_CACHE)
+    }
+
     /// One sentence for people.
     pub(crate) fn describe(&self) -> String {
         let clients = self
             .clients
             .iter()
             .map(|client| format!("{} ({})", client.container, client.resolved.describe()));
-        format!("injected {}", clients.collect::<Vec<_>>().join(", "))
+        let agent = self.agent.iter().map(|agent| agent.container.clone());
+        format!("injected {}", agent.chain(clients).collect::<Vec<_>>().join(", "))
     }
 
     /// What `explain` shows of each client.
     pub(crate) fn report(&mut self) -> Vec<VolumeReport> {
-        let (profile, native) = (self.profile.name, self.native);
+        let (mode, profile, native) = (self.mode, self.profile.name, self.native);
+        let source = &self.mode_source;
+        let provenance =
+            Provenance { setting: "mode", value: mode.as_str().to_owned(), source: source.clone() };
         let report = |client: &mut Client| VolumeReport {
             pod_volumes: client.resolved.pod_volumes.iter().map(|volume| volume.name.clone()).collect(),
             claim: client.resolved.claim.name().unwrap_or_default().to_owned(),
             volume: client.resolved.volume.name.to_string(),
             container: client.container.clone(),
+            mode: mode.as_str(),
             profile,
             native,
-            settings: std::mem::take(&mut client.settings.provenance),
+            settings: std::iter::once(provenance.clone())
+                .chain(std::mem::take(&mut client.settings.provenance))
+                .collect(),
         };
         self.clients.iter_mut().map(report).collect()
     }
@@ -230,7 +261,8 @@ impl Planner<'_, '_> {
         let volume = &resolved.pod_volumes.first().name;
         let container = self.container(&resolved);
         let host_directory = self.host_directory(volume);
-        let mount_point = mount_point(&resolved, volume, host_directory.is_some());
+        let resilient = self.plan.mode == Mode::Resilient;
+        let mount_point = mount_point(&resolved, volume, host_directory.is_some() || resilient);
         let mut settings = settle(&Inputs {
             resolved: &resolved,
             secret: &secret,
@@ -240,14 +272,22 @@ impl Planner<'_, '_> {
             node_labels: self.node_labels,
             mount_point: &mount_point,
             host_directories: self.plan.profile.host_directories,
+            mode: self.plan.mode,
             annotates_pod: self.plan.profile.annotates_pod(),
             explain: engine.explain,
         })?;
         settings.host_network |= self.subject.pod.spec.host_network;
         self.plan.warnings.extend(settings.warnings.iter().cloned());
         let metrics_port = self.metrics_port(&secret, &settings);
-        let script = client::script(&secret, &settings, &mount_point, metrics_port, engine.process)?;
-        let command = shell::command(&script).map_err(|nul| client::unusable("the client's command", nul))?;
+        if resilient {
+            self.plan.warnings.extend(resilient::drop_unmounting_hook(&mut settings.lifecycle));
+            self.warn_about_host_paths(&settings);
+        }
+        let told = if resilient { resilient::mount_point() } else { Word::literal(mount_point.as_str()) };
+        let runs_in = client::Container { mount_point: told, metrics_port, as_root: !resilient };
+        let script = client::script(&secret, &settings, runs_in, engine.process)?;
+        let command = if resilient { resilient::command(&script) } else { shell::command(&script) };
+        let command = command.map_err(|nul| client::unusable("the client's command", nul))?;
         let needs = script.needs;
         self.plan.warnings.extend(script.warnings);
         let credentials = match resolved.claim.name() {
@@ -269,6 +309,17 @@ impl Planner<'_, '_> {
             needs,
         });
         Ok(())
+    }
+
+    /// They are as the node has them: what is there may be for root alone.
+    fn warn_about_host_paths(&mut self, settings: &Settings) {
+        if !settings.host_paths.is_empty() {
+            self.plan.warnings.push(format!(
+                "juicefs/host-path: in resilient mode the client runs as user {}, who must be allowed to use {}",
+                resilient::CLIENT_USER,
+                settings.host_paths.join(", ")
+            ));
+        }
     }
 
     fn container(&mut self, resolved: &Resolved) -> String {
@@ -314,12 +365,13 @@ impl Planner<'_, '_> {
     }
 }
 
-/// Where the client mounts: a child of what it shares by host path, else the shared directory itself.
+/// Where the client's mount is, in its container: in a child of what it shares where that can be, else in the shared
+/// directory itself.
 ///
-/// Tools find it in the command by its first element, `/jfs`.
-fn mount_point(resolved: &Resolved, volume: &str, host_path: bool) -> String {
-    if host_path {
-        return "/jfs/mnt".to_owned();
+/// Tools find it in the command of classic clients by its first element, `/jfs`.
+fn mount_point(resolved: &Resolved, volume: &str, in_child: bool) -> String {
+    if in_child {
+        return format!("{SHARED_DIRECTORY}/{MOUNT}");
     }
     let claim = &resolved.claim;
     format!("/jfs/{}", claim.uid().or(claim.name()).unwrap_or(volume))

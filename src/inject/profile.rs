@@ -23,6 +23,8 @@ pub(crate) enum Privilege {
     Privileged,
     /// Root with a few added capabilities, none if the list is empty.
     Capabilities(&'static [&'static str]),
+    /// Nothing at all, as a user of its own.
+    Nothing,
 }
 
 /// A kind of node.
@@ -32,6 +34,8 @@ pub(crate) struct Profile {
     pub(crate) name: &'static str,
     /// How the mount is shared.
     pub(crate) shared: Shared,
+    /// Where below the root of an `emptyDir` the mount is, which the application's mounts then name.
+    pub(crate) child: Option<&'static str>,
     /// The client's privilege.
     pub(crate) privilege: Privilege,
     /// Propagation of the client's own mount of the shared volume.
@@ -52,6 +56,7 @@ pub(crate) struct Profile {
 const NODE: Profile = Profile {
     name: "node",
     shared: Shared::HostPath,
+    child: None,
     privilege: Privilege::Privileged,
     client_propagation: Some("Bidirectional"),
     application_propagation: None,
@@ -99,6 +104,10 @@ const CCI: Profile = Profile {
     ..SERVERLESS
 };
 
+/// The name of the directory that is mounted at, below a directory that is shared. A mount at its root would keep a
+/// container from starting, and a pod from going, once nobody serves it any more.
+pub(crate) const MOUNT: &str = "mnt";
+
 /// The annotation that allows propagation on VCI, equal to its own value.
 pub(crate) const VCI_PROPAGATION: &str = "vke.al.vci-enable-bidirectional-mount-propagation";
 /// The annotation that lists VCI's propagating mounts.
@@ -128,6 +137,23 @@ impl Profile {
                 Self { shared: Shared::EmptyDir, application_propagation: Some("HostToContainer"), ..NODE }
             }
         }
+    }
+
+    /// The same in resilient mode: an agent mounts, below what it shares, and the client only looks.
+    pub(crate) fn resilient(self) -> Self {
+        Self {
+            shared: Shared::EmptyDir,
+            child: Some(MOUNT),
+            privilege: Privilege::Nothing,
+            client_propagation: Some("HostToContainer"),
+            application_propagation: None,
+            ..self
+        }
+    }
+
+    /// Whether its nodes take what resilient mode needs: a privileged agent whose mounts propagate.
+    pub(crate) fn takes_an_agent(&self) -> bool {
+        self.privilege == Privilege::Privileged && self.client_propagation == Some("Bidirectional")
     }
 
     /// Whether this is the VCI profile, which needs annotations on the pod.

@@ -21,6 +21,9 @@ const FIELDS: [&str; 6] =
 const KEYED_LISTS: [(&str, &str); 3] =
     [("env", "name"), ("volumeMounts", "mountPath"), ("ports", "containerPort")];
 
+/// Fields of the application's mounts that are changed.
+const MOUNT_FIELDS: [&str; 5] = ["name", "readOnly", "mountPropagation", "subPath", "subPathExpr"];
+
 /// The operations that lead from `actual` to a pod with everything of `desired` that is ours.
 pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> Patch {
     let mut operations = Patch::default();
@@ -111,7 +114,7 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
             let planned = list(desired, name)[planned]["volumeMounts"].as_array();
             let mounts = container["volumeMounts"].as_array().into_iter().flatten();
             for (number, (mount, wanted)) in mounts.zip(planned.into_iter().flatten()).enumerate() {
-                for field in ["name", "readOnly", "mountPropagation"] {
+                for field in MOUNT_FIELDS {
                     if !wanted[field].is_null() && mount[field] != wanted[field] {
                         let (index, number) = (index.to_string(), number.to_string());
                         let path = ["spec", name, &index, "volumeMounts", &number, field];

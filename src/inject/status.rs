@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{identifier::is_uid, pod::Metadata};
+use crate::{identifier::is_uid, notation::Mode, pod::Metadata};
 
 /// The annotation's key.
 pub const STATUS: &str = "sidecar.juicefs.com/status";
@@ -48,15 +48,6 @@ pub(crate) struct Status {
     pub(crate) added_volumes: Vec<String>,
     /// What else was changed.
     pub(crate) undo: Undo,
-}
-
-/// A kind of sidecars. One that this release does not know cannot be taken away by it either, so it is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Mode {
-    /// The client itself is the sidecar, one for each volume.
-    #[default]
-    Classic,
 }
 
 /// One client and its volume.
@@ -160,6 +151,12 @@ pub(crate) struct MountBefore {
     /// Its `mountPropagation`, if changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) propagation: Option<Before<String>>,
+    /// Its `subPath`, if changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sub_path: Option<Before<String>>,
+    /// Its `subPathExpr`, if changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sub_path_expr: Option<Before<String>>,
 }
 
 impl Status {

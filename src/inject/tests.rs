@@ -121,26 +121,23 @@ fn a_mesh_starts_before_the_clients_that_need_it() {
     let mut pod = pod("logs");
     let mounts = json!([{"name": "d", "mountPath": "/d"}]);
     pod["spec"]["initContainers"] = json!([
-        {"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "fetch", "volumeMounts": mounts}
+        {"name": "tunnel", "restartPolicy": "Always"}, {"name": "fetch", "volumeMounts": mounts}
     ]);
     let names = |pod: &Value| -> Vec<String> {
         let containers = pod["spec"]["initContainers"].as_array().unwrap();
         containers.iter().map(|container| container["name"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names(&Case::default().inject(&pod)), ["jfs-mount", "istio-proxy", "fetch"]);
-    let case = Case { config: "after: [istio-proxy]", ..Case::default() };
+    assert_eq!(names(&Case::default().inject(&pod)), ["jfs-mount", "tunnel", "fetch"]);
+    let case = Case { config: "after: [tunnel]", ..Case::default() };
     let injected = defaulted(case.inject(&pod));
-    assert_eq!(names(&injected), ["istio-proxy", "jfs-mount", "fetch"]);
+    assert_eq!(names(&injected), ["tunnel", "jfs-mount", "fetch"]);
     assert_eq!(case.decide(&injected).code, Code::AlreadyInjected);
     // Another webhook may add the mesh later, to the front or to the back.
     let mut pushed = Case::default().inject(&pod);
     pushed["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
-    assert_eq!(
-        names(&patched(&pushed, &Case::default().decide(&pushed))),
-        ["jfs-mount", "istio-proxy", "fetch"]
-    );
+    assert_eq!(names(&patched(&pushed, &Case::default().decide(&pushed))), ["jfs-mount", "tunnel", "fetch"]);
     pod["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
-    assert_eq!(names(&case.inject(&pod)), ["jfs-mount", "fetch", "istio-proxy"]);
+    assert_eq!(names(&case.inject(&pod)), ["jfs-mount", "fetch", "tunnel"]);
 }
 
 #[test]

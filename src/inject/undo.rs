@@ -85,10 +85,17 @@ fn restore_mount(
         Some(Before::Absent) => remove_if_there(pod, &at("readOnly"), operations),
         None => {}
     }
-    match &before.propagation {
-        Some(Before::Was(value)) => operations.add(&at("mountPropagation"), value),
-        Some(Before::Absent) => remove_if_there(pod, &at("mountPropagation"), operations),
-        None => {}
+    let texts = [
+        ("mountPropagation", &before.propagation),
+        ("subPath", &before.sub_path),
+        ("subPathExpr", &before.sub_path_expr),
+    ];
+    for (field, before) in texts {
+        match before {
+            Some(Before::Was(value)) => operations.add(&at(field), value),
+            Some(Before::Absent) => remove_if_there(pod, &at(field), operations),
+            None => {}
+        }
     }
 }
 

@@ -82,6 +82,12 @@ pub struct VolumeMount<'a> {
     pub mount_path: Text<'a>,
     /// Absent means writable.
     pub read_only: Option<bool>,
+    /// A directory of the volume, in place of its root.
+    #[serde(borrow)]
+    pub sub_path: Option<Text<'a>>,
+    /// The same with variables of the container; never together with `subPath`.
+    #[serde(borrow)]
+    pub sub_path_expr: Option<Text<'a>>,
     /// `None`, `HostToContainer` or `Bidirectional`.
     #[serde(borrow)]
     pub mount_propagation: Option<Text<'a>>,

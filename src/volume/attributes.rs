@@ -7,9 +7,13 @@ use super::{
     settings::{Source, Sources},
 };
 use crate::{
-    config::Picked,
+    config::{Config, Picked},
     map::Map,
-    notation::duration::is_duration,
+    notation::{
+        Mode,
+        duration::is_duration,
+        mode::{self, NotAMode},
+    },
     outcome::{Code, Refusal},
 };
 
@@ -38,6 +42,8 @@ pub(super) const CACHE_INLINE: &str = "juicefs/mount-cache-inline-volume";
 pub(super) const HOST_PATH: &str = "juicefs/host-path";
 /// Annotations of the pod on VCI and CCI, a YAML map.
 pub(super) const ANNOTATIONS: &str = "juicefs/mount-annotations";
+/// The kind of sidecars.
+pub(super) const MODE: &str = "juicefs/mode";
 /// How the exit is ordered where native sidecars are missing.
 pub(super) const EXIT_ORDER: &str = "juicefs/exit-order";
 
@@ -45,8 +51,8 @@ const LABELS: &str = "juicefs/mount-labels";
 const DELETE_DELAY: &str = "juicefs/mount-delete-delay";
 
 /// What whoever may create claims may set by annotation: nothing that reaches the node.
-const FOR_TENANTS: [&str; 6] =
-    [CPU_LIMIT, MEMORY_LIMIT, CPU_REQUEST, MEMORY_REQUEST, CACHE_EMPTY_DIR, EXIT_ORDER];
+const FOR_TENANTS: [&str; 7] =
+    [CPU_LIMIT, MEMORY_LIMIT, CPU_REQUEST, MEMORY_REQUEST, CACHE_EMPTY_DIR, MODE, EXIT_ORDER];
 /// Everything else with an effect here.
 const FOR_ADMINISTRATORS: [&str; 5] = [IMAGE, CACHE_CLAIMS, CACHE_INLINE, HOST_PATH, ANNOTATIONS];
 /// Settings of clients in pods of their own.
@@ -120,30 +126,52 @@ impl<'a> Attribute<'a> {
     }
 }
 
+/// The attribute that counts: the claim's, as far as it may set it, else the volume's. Empty counts as absent.
+fn find<'a>(resolved: &'a Resolved, config: &Config, key: &'a str) -> Option<Attribute<'a>> {
+    let held = |holder, map: &'a Map| {
+        let value = map.get(key).filter(|value| !value.is_empty())?;
+        Some(Attribute { holder, key, value })
+    };
+    let allowed =
+        FOR_TENANTS.contains(&key) || (key.starts_with("juicefs") && config.allow_unsafe_claim_annotations);
+    allowed
+        .then(|| held(Holder::Claim, &resolved.claim.annotations))
+        .flatten()
+        .or_else(|| held(Holder::Volume, &resolved.volume.attributes))
+}
+
+/// Refuses the value of an attribute, quoting it if it is short; longer ones may hold anything.
+fn refuse(resolved: &Resolved, attribute: Attribute<'_>, what: &str, remedy: &str) -> Refusal {
+    let place = place(resolved, attribute);
+    let what = match attribute.value {
+        long if long.len() > 64 => format!("the value {what}"),
+        value => format!("{value:?} {what}"),
+    };
+    Refusal::new(Code::SettingInvalid, place, what, remedy)
+}
+
+/// The mode that a volume asks for, where it does so, and the source of that.
+pub(crate) fn wanted_mode(
+    resolved: &Resolved,
+    config: &Config,
+) -> Result<Option<(Mode, String, Source)>, Refusal> {
+    let Some(attribute) = find(resolved, config, MODE) else { return Ok(None) };
+    let mode = attribute
+        .value
+        .parse()
+        .map_err(|error: NotAMode| refuse(resolved, attribute, &format!("is {error}"), mode::GRAMMAR))?;
+    Ok(Some((mode, place(resolved, attribute), attribute.origin().source(resolved.volume.bound))))
+}
+
 impl<'a> Sources<'a> {
-    /// The attribute that counts: the claim's, as far as it may set it, else the volume's. Empty counts as absent.
+    /// See [`find`].
     pub(super) fn attribute(&self, key: &'a str) -> Option<Attribute<'a>> {
-        let resolved = self.inputs.resolved;
-        let held = |holder, map: &'a Map| {
-            let value = map.get(key).filter(|value| !value.is_empty())?;
-            Some(Attribute { holder, key, value })
-        };
-        let allowed = FOR_TENANTS.contains(&key)
-            || (key.starts_with("juicefs") && self.inputs.config.allow_unsafe_claim_annotations);
-        allowed
-            .then(|| held(Holder::Claim, &resolved.claim.annotations))
-            .flatten()
-            .or_else(|| held(Holder::Volume, &resolved.volume.attributes))
+        find(self.inputs.resolved, self.inputs.config, key)
     }
 
-    /// Refuses the value of an attribute, quoting it if it is short; longer ones may hold anything.
+    /// See [`refuse`].
     pub(super) fn refuse_attribute(&self, attribute: Attribute<'_>, what: &str, remedy: &str) -> Refusal {
-        let place = place(self.inputs.resolved, attribute);
-        let what = match attribute.value {
-            long if long.len() > 64 => format!("the value {what}"),
-            value => format!("{value:?} {what}"),
-        };
-        Refusal::new(Code::SettingInvalid, place, what, remedy)
+        refuse(self.inputs.resolved, attribute, what, remedy)
     }
 
     /// The object and field a value came from.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::CacheSource,
-    notation::Quantity,
+    notation::{Mode, Quantity},
     outcome::{Code, Refusal},
 };
 
@@ -48,6 +48,13 @@ pub(super) fn settle<'a>(
     } else if sources.inputs.host_directories && !sources.is_mounted_by_patch(DEFAULT) {
         found.directories.push(CacheDirectory { path: DEFAULT.to_owned(), source: CacheSource::HostPath });
         sources.explain("cache", Origin::Default, || DEFAULT.to_owned());
+        if sources.inputs.mode == Mode::Resilient {
+            // The client's own default is root's alone.
+            options.push(MountOption {
+                text: Cow::Owned(format!("{OPTION}={DEFAULT}")),
+                origin: Origin::Default,
+            });
+        }
     }
     Ok(found.directories)
 }
@@ -221,7 +228,9 @@ fn host_directories<'a>(
     let paths = paths.chain(patched.map(|(path, origin)| (path, origin, true)));
     let mut next_patched = found.directories.len();
     for (path, origin, is_patched) in paths.filter(|(path, ..)| !path.is_empty()) {
-        let is_path = path != IN_MEMORY && sources.inputs.host_directories;
+        let (on_host, as_root) = (sources.inputs.host_directories, sources.inputs.mode == Mode::Classic);
+        // Only root can make directories in the container's own layer.
+        let is_path = path != IN_MEMORY && (on_host || !as_root);
         if is_path && !is_host_path(path) {
             return Err(sources.refuse_path(path, origin));
         }
@@ -241,7 +250,12 @@ fn host_directories<'a>(
             continue;
         }
         if has_volume {
-            let directory = CacheDirectory { path: path.to_owned(), source: CacheSource::HostPath };
+            let source = if on_host {
+                CacheSource::HostPath
+            } else {
+                CacheSource::EmptyDir(api::EmptyDirVolumeSource::default())
+            };
+            let directory = CacheDirectory { path: path.to_owned(), source };
             let position = if is_patched { next_patched } else { found.directories.len() };
             found.directories.insert(position, directory);
             next_patched += usize::from(is_patched);
@@ -295,7 +309,7 @@ impl Sources<'_> {
 
 /// Whether the client would find something else than a cache there: its mount, or a file.
 fn is_of_the_client(path: &str) -> bool {
-    ["/jfs", "/etc/updatedb.conf"].iter().any(|taken| is_within(path, taken))
+    ["/jfs", "/etc/updatedb.conf", "/run/jfs-agent"].iter().any(|taken| is_within(path, taken))
 }
 
 /// Whether a path is a directory or something below it.

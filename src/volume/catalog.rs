@@ -138,13 +138,14 @@ impl Catalog {
     }
 
     /// How many objects there are of each kind that a cluster is watched for.
-    pub fn sizes(&self) -> [(&'static str, usize); 5] {
+    pub fn sizes(&self) -> [(&'static str, usize); 6] {
         [
             ("PersistentVolumeClaim", self.claims.len()),
             ("PersistentVolume", self.volumes.by_name.len()),
             ("StorageClass", self.classes.len()),
             ("Node", self.nodes.len()),
             ("Secret", self.secrets.len()),
+            ("Namespace", self.namespaces.len()),
         ]
     }
 

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     config::{Config, Merged, Picked, Process, Target, Templates},
     map::Map,
-    notation::exit_order::{self, ExitOrder},
+    notation::{
+        Mode,
+        exit_order::{self, ExitOrder},
+    },
     outcome::{Code, Refusal},
     pod::Pod,
 };
@@ -37,6 +40,10 @@ pub enum Source {
     Secret(String),
     /// An item of `mountPodPatch` in the ConfigMap, counted from 0, and its field.
     Config(usize, String),
+    /// Another field of the ConfigMap.
+    Setting(&'static str),
+    /// A label of the pod's namespace.
+    Namespace(&'static str),
     /// An annotation or field of the pod.
     Pod(String),
 }
@@ -51,6 +58,8 @@ impl fmt::Display for Source {
             Self::Claim(key) => write!(formatter, "claim annotation {key}"),
             Self::Secret(key) => write!(formatter, "user secret key {key}"),
             Self::Config(item, field) => write!(formatter, "configmap mountPodPatch[{item}].{field}"),
+            Self::Setting(field) => write!(formatter, "configmap {field}"),
+            Self::Namespace(key) => write!(formatter, "namespace label {key}"),
             Self::Pod(key) => write!(formatter, "pod {key}"),
         }
     }
@@ -157,6 +166,8 @@ pub struct Inputs<'a> {
     pub mount_point: &'a str,
     /// Whether directories of the node may be mounted: in the node profile only.
     pub host_directories: bool,
+    /// Kind of sidecar: in resilient mode the client is not root, and has no cache where root has one.
+    pub mode: Mode,
     /// Whether annotations for the client reach the pod: on VCI and CCI only.
     pub annotates_pod: bool,
     /// Whether [`Settings::provenance`] is wanted.

@@ -245,7 +245,7 @@ impl Pod {
         let script = "mount --bind /dev/null /dev/fuse && mount -t tmpfs tmpfs /tmp && cd / \
                       && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all \
                       --no-new-privs --pdeathsig KILL \"$@\"";
-        let (program, run) = (self.path("run/bin/jfs-agent"), self.path("run"));
+        let (program, run) = (self.path("run/.bin/jfs-agent"), self.path("run"));
         let mut words =
             vec!["sh", "-c", script, "sh", &program, "run", "--run-dir", &run, "--volume", volume];
         words.extend(options);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use juicefs_sidecar::{
-    client::Needs,
+    client::{Container, Needs},
     config::Process,
     inject::shell,
     volume::{Settings, UserSecret},
@@ -20,7 +20,7 @@ pub(crate) fn script(secret: &[(&str, &str)], settings: &Settings, mount_point: 
     let data: BTreeMap<String, Vec<u8>> =
         secret.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     let (facts, process) = (UserSecret::parse(&data).expect("the user secret is good"), Process::default());
-    let script = juicefs_sidecar::client::script(&facts, settings, mount_point, None, &process)
+    let script = juicefs_sidecar::client::script(&facts, settings, Container::of_root(mount_point), &process)
         .expect("the values fit a command line");
     Script { command: shell::command(&script).expect("no value has a NUL byte"), needs: script.needs }
 }

@@ -18,7 +18,7 @@ const OURS: &str = manifests::NAMESPACE;
 const WEBHOOK: &[Right] = &[
     ("watch", "", "persistentvolumeclaims", "", "", true),
     ("watch", "", "persistentvolumes", "", "", true),
-    ("watch", "", "namespaces", "", "", false),
+    ("watch", "", "namespaces", "", "", true),
     ("watch", "", "nodes", "", "", true),
     ("watch", "storage.k8s.io", "storageclasses", "", "", true),
     ("get", "", "secrets", "team-a", "juicefs-secret", true),

@@ -35,6 +35,18 @@ fn assert_equal_but_for(before: &Value, after: &Value, fields: &[&str], place: &
     assert_eq!(rest(before), rest(after), "{place}");
 }
 
+/// A mount may lead through a directory that ours is in, and nowhere else than before from there.
+fn assert_leads_on(before: &Value, after: &Value) {
+    let path = |mount: &Value| {
+        let text = |field: &str| mount[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        assert!(text("subPath").is_none() || text("subPathExpr").is_none(), "{mount}");
+        (text("subPathExpr").is_some(), text("subPathExpr").or(text("subPath")))
+    };
+    let ((old_kind, old), (kind, new)) = (path(before), path(after));
+    let below = old.as_ref().map_or("mnt".to_owned(), |old| format!("mnt/{old}"));
+    assert!(kind == old_kind && (new == old || new == Some(below)), "{before} became {after}");
+}
+
 /// Everything but what an injection is about has to be as it was; said without the help of `uninject`.
 pub(crate) fn assert_untouched(before: &Value, after: &Value) {
     assert_equal_but_for(before, after, &["metadata", "spec"], "the pod");
@@ -64,7 +76,9 @@ pub(crate) fn assert_untouched(before: &Value, after: &Value) {
             let (old, new) = (mounts(container), mounts(same));
             assert_eq!(old.len(), new.len(), "mounts of {}", name(container));
             for (old, new) in old.iter().zip(&new) {
-                assert_equal_but_for(old, new, &["name", "readOnly", "mountPropagation"], "a mount");
+                let fields = ["name", "readOnly", "mountPropagation", "subPath", "subPathExpr"];
+                assert_equal_but_for(old, new, &fields, "a mount");
+                assert_leads_on(old, new);
             }
         }
     }

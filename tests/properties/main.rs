@@ -14,6 +14,7 @@ mod tests {
         admission::{self, Endpoint},
         config::{Config, Process},
         inject::{self, Decision, Engine, Family, Subject},
+        notation::Mode,
         offline::{Manifests, documents},
         outcome::Code,
         pod::Pod,
@@ -40,6 +41,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     struct Setting {
         family: Family,
+        mode: Mode,
         native: bool,
         /// Whether [`PATCHES`] are applied.
         patched: bool,
@@ -59,15 +61,16 @@ mountPodPatch:
 ";
 
     fn settings() -> impl Strategy<Value = Setting> {
-        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(serverless, native, patched)| {
+        let mode = prop::sample::select(vec![Mode::Classic, Mode::Resilient]);
+        (any::<bool>(), mode, any::<bool>(), any::<bool>()).prop_map(|(serverless, mode, native, patched)| {
             let family = if serverless { Family::Serverless } else { Family::Node };
-            Setting { family, native, patched }
+            Setting { family, mode, native, patched }
         })
     }
 
     fn with_engine<T>(setting: Setting, ask: impl FnOnce(&Engine<'_>) -> T) -> T {
         let base = if setting.patched { Config::parse(PATCHES).unwrap().0 } else { Config::default() };
-        let config = Config { enable_native_sidecar: Some(setting.native), ..base };
+        let config = Config { mode: Some(setting.mode), enable_native_sidecar: Some(setting.native), ..base };
         let process = Process::default();
         ask(&Engine { catalog: &MANIFESTS.catalog, config: &config, process: &process, explain: false })
     }
@@ -112,6 +115,17 @@ mountPodPatch:
             if decision.code == Code::Injected {
                 assert_consistent(&patched(&pod, &decision.patch));
             }
+        }
+
+        #[test]
+        fn what_changes_its_mode_is_as_if_it_never_had_another(Shown(pod) in pods(), setting in settings()) {
+            let other = match setting.mode { Mode::Classic => Mode::Resilient, Mode::Resilient => Mode::Classic };
+            let decision = decide(setting, &pod);
+            prop_assume!(decision.code == Code::Injected);
+            let once = patched(&pod, &decision.patch);
+            let before = decide(Setting { mode: other, ..setting }, &pod);
+            let changed = patched(&patched(&pod, &before.patch), &decide(setting, &patched(&pod, &before.patch)).patch);
+            prop_assert_eq!(without_nulls(&changed)["spec"].clone(), without_nulls(&once)["spec"].clone());
         }
 
         #[test]

@@ -26,6 +26,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     let run_directory = arguments.require_directory("run-dir")?;
     let client_uid = arguments.take_number("client-uid")?.unwrap_or(DEFAULT_CLIENT_UID);
     let wanted = arguments.take_all("volume");
+    let owned = arguments.take_all("own");
     arguments.finish()?;
     if wanted.is_empty() {
         return Err(Failure::usage("--volume is missing"));
@@ -40,6 +41,12 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     }
     let signals = Signals::install()?;
     install_program(&run_directory)?;
+    for directory in &owned {
+        // Without its cache a client is slower, not wrong.
+        if let Err(error) = layout::give(Path::new(directory), client_uid) {
+            log::warn(None, &error.to_string());
+        }
+    }
     // Taken back or mounted before anyone can ask: a runner that asks gets an answer at once.
     for volume in &mut volumes {
         volume.attend();

@@ -1,9 +1,10 @@
 //! Where things lie in the run directory that the containers of a pod share.
 //!
-//! `DIR/bin` and `DIR/NAME` belong to the holder; `DIR/NAME/client` belongs to the volume's client. The holder
+//! `DIR/.bin` and `DIR/NAME` belong to the holder; `DIR/NAME/client` belongs to the volume's client. The holder
 //! never opens a path in there for writing, so an unprivileged client cannot lead it anywhere.
 
-use crate::failure::{Failure, Result};
+use crate::failure::{During, Failure, Result};
+use rustix::fs::{Gid, Uid};
 use std::path::{Path, PathBuf};
 
 /// Longest name of a volume; with it the paths of sockets stay below the kernel's 108 bytes.
@@ -21,9 +22,9 @@ impl Place {
     pub(crate) fn new(run_directory: &Path, name: &str) -> Result<Self> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
         let sound = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed);
-        if !sound || name.starts_with('.') || name == "bin" {
+        if !sound || name.starts_with('.') {
             return Err(Failure::usage(format!(
-                "--volume: {name:?} cannot be the name of a volume (letters, digits, - _ and . only; 63 at most; not `bin`)"
+                "--volume: {name:?} cannot be the name of a volume (letters, digits, - _ and . only, no . first; 63 at most)"
             )));
         }
         Ok(Self { directory: run_directory.join(name), name: name.to_owned() })
@@ -82,7 +83,14 @@ impl Place {
 
 /// Where the holder puts its own program for the client containers.
 pub(crate) fn program(run_directory: &Path) -> PathBuf {
-    run_directory.join("bin").join("jfs-agent")
+    // No volume can be called like that.
+    run_directory.join(".bin/jfs-agent")
+}
+
+/// Gives a directory or file to the client's user.
+pub(crate) fn give(path: &Path, client_uid: u32) -> Result<()> {
+    let (user, group) = (Uid::from_raw(client_uid), Gid::from_raw(client_uid));
+    rustix::fs::chown(path, Some(user), Some(group)).during(|| format!("chown {}", path.display()))
 }
 
 /// The volumes that have a place in the run directory.
@@ -108,9 +116,11 @@ mod tests {
     #[test]
     fn names_cannot_leave_the_run_directory() {
         let long = "x".repeat(64);
-        for name in ["", ".", "..", "a/b", "../a", "bin", "a b", "a\0", long.as_str()] {
+        for name in ["", ".", "..", "a/b", "../a", ".bin", "a b", "a\0", long.as_str()] {
             assert!(Place::new(Path::new("/run"), name).is_err(), "{name:?}");
         }
-        assert!(Place::new(Path::new("/run"), "data-0.x_y").is_ok());
+        for name in ["data-0.x_y", "bin"] {
+            assert!(Place::new(Path::new("/run"), name).is_ok(), "{name}");
+        }
     }
 }

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage:
-  jfs-agent hold      --run-dir DIR --volume NAME=MOUNTPOINT... [--client-uid UID]
+  jfs-agent hold      --run-dir DIR --volume NAME=MOUNTPOINT... [--client-uid UID] [--own DIR]...
   jfs-agent run       --run-dir DIR --volume NAME [--first JSON-ARGV]... [--first-limit SECONDS]
                       [--grace SECONDS] -- CLIENT ARG...
   jfs-agent ready     --run-dir DIR [--volume NAME] [--limit SECONDS]

@@ -5,6 +5,7 @@ mod comm;
 mod first;
 mod keeper;
 mod runner;
+mod words;
 
 use crate::{
     arguments::Arguments,
@@ -52,7 +53,8 @@ pub(crate) fn main(arguments: Arguments) -> Result<ExitCode> {
     // As process 1 this happens anyway; as any other it makes the client's orphans ours to bury.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .during(|| "become the keeper of orphans")?;
-    let words = options.first.iter().flatten().chain(&options.client).map(String::as_str);
+    let client = words::fill(&options.client, Some(""))?;
+    let words = options.first.iter().flatten().chain(&client).map(String::as_str);
     let mask = Mask::new(words, std::env::vars());
     let Some(_lock) = lock(&options.place)? else { return Ok(ExitCode::from(TERMINATED)) };
     let last_words = options.place.last_words();
@@ -68,8 +70,9 @@ pub(crate) fn main(arguments: Arguments) -> Result<ExitCode> {
 fn read(mut arguments: Arguments) -> Result<Options> {
     let run_directory = arguments.require_directory("run-dir")?;
     let parse = |text: &String| -> Result<Vec<String>> {
-        serde_json::from_str(text)
-            .map_err(|error| Failure::usage(format!("--first is not a JSON array of strings: {error}")))
+        let words: Vec<String> = serde_json::from_str(text)
+            .map_err(|error| Failure::usage(format!("--first is not a JSON array of strings: {error}")))?;
+        words::fill(&words, None)
     };
     let options = Options {
         place: Place::new(&run_directory, &arguments.require("volume")?)?,

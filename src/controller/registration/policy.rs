@@ -125,7 +125,10 @@ pub(super) fn binding(action: Action, metadata: ObjectMeta) -> ValidatingAdmissi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inject::status::{Mode, MountBefore, Status, StatusVolume};
+    use crate::{
+        inject::status::{MountBefore, Status, StatusVolume},
+        notation::Mode,
+    };
 
     #[test]
     fn each_client_is_found_in_the_annotation_and_nothing_else_is() {

@@ -120,7 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::inject::status::StatusVolume;
+    use crate::{inject::status::StatusVolume, notation::Mode};
 
     fn judged(pod: &Value) -> Vec<Finding> {
         let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
@@ -188,7 +188,7 @@ mod tests {
         marked["spec"]["initContainers"] = json!([{"name": "jfs-mount"}]);
         assert!(judged(&marked).is_empty(), "as the Go driver makes them");
 
-        let mut status = status::Status::new(status::Mode::Classic);
+        let mut status = status::Status::new(Mode::Classic);
         status.volumes = ["jfs-mount", "jfs-mount-1"]
             .map(|name| StatusVolume { container: name.to_owned(), ..Default::default() })
             .into();

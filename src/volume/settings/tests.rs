@@ -22,6 +22,7 @@ struct Case {
     pod: Pod<'static>,
     node_labels: Option<Map>,
     host_paths: bool,
+    mode: Mode,
 }
 
 fn map(pairs: &[(&str, &str)]) -> Map {
@@ -57,6 +58,7 @@ fn case() -> Case {
         pod: Pod::default(),
         node_labels: None,
         host_paths: true,
+        mode: Mode::Classic,
     }
 }
 
@@ -101,6 +103,7 @@ impl Case {
             node_labels: self.node_labels.as_ref(),
             mount_point: "/jfs/x",
             host_directories: self.host_paths,
+            mode: self.mode,
             annotates_pod: !self.host_paths,
             explain: true,
         })
@@ -505,6 +508,7 @@ fn provenance_is_only_collected_on_demand() {
         node_labels: None,
         mount_point: "/jfs/x",
         host_directories: true,
+        mode: Mode::Classic,
         annotates_pod: false,
         explain: false,
     };

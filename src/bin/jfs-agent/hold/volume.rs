@@ -7,7 +7,7 @@ use crate::{
     device,
     failure::{During, Failure, Result},
     foreign,
-    layout::Place,
+    layout::{self, Place},
     log,
     message::{Answer, Kept, Mount, Question, Status},
     mountpoint,
@@ -16,7 +16,7 @@ use crate::{
 use rustix::{
     event::PollFd,
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Gid, Mode, Uid},
+    fs::Mode,
     net::SocketType,
 };
 use std::{
@@ -140,8 +140,7 @@ impl Volume {
 
     /// Only for entries of the holder's own directory, which a client cannot replace by a link.
     fn give_to_client(&self, path: &Path) -> Result<()> {
-        let (user, group) = (Uid::from_raw(self.client_uid), Gid::from_raw(self.client_uid));
-        rustix::fs::chown(path, Some(user), Some(group)).during(|| format!("chown {}", path.display()))
+        layout::give(path, self.client_uid)
     }
 
     /// Lets in root, ourselves and the client, and answers whoever has asked.

@@ -3,6 +3,7 @@
 //! A supervisor whose child has died waits a second before it starts another, and a child whose supervisor has died
 //! cannot be taken over from. So when either ends the other is killed, and both are started again from here.
 
+use super::words;
 use crate::{
     failure::{During, Failure, Result},
     handover::Handover,
@@ -25,9 +26,6 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
-
-/// Stands in the client's arguments for where it is to mount.
-const MOUNTPOINT: &str = "{mountpoint}";
 
 /// How often to look for the serving process while the client starts, and later.
 const SEARCH: Duration = Duration::from_millis(20);
@@ -61,7 +59,7 @@ impl Client {
         // A copy made by dup is inherited, which the original is not; it is closed here once the client has it.
         let device = rustix::io::dup(&kept.device).during(|| "copy the FUSE descriptor")?;
         let mountpoint = format!("/dev/fd/{}", device.as_raw_fd());
-        let mut words = words.iter().map(|word| word.replace(MOUNTPOINT, &mountpoint));
+        let mut words = words::fill(words, Some(&mountpoint))?.into_iter();
         let program =
             words.next().ok_or_else(|| Failure::usage("the client's command is missing after --"))?;
         let mut command = Command::new(&program);

@@ -96,3 +96,19 @@ fn caches_that_cannot_be_made_are_refused() {
         assert!(refusal.contains(expected), "{key} {value}: {refusal}");
     }
 }
+
+#[test]
+fn a_client_that_is_not_root_is_told_of_its_cache_and_gets_a_volume_for_it() {
+    let unprivileged = |case: Case| Case { mode: Mode::Resilient, ..case };
+    let settings = unprivileged(case()).settings();
+    assert_eq!(settings.options, ["cache-dir=/var/jfsCache"]);
+    assert_eq!(settings.cache[0].source, CacheSource::HostPath);
+
+    let serverless = || case().serverless();
+    let settings = unprivileged(serverless()).settings();
+    assert_eq!((settings.options.len(), settings.cache.len()), (0, 0));
+    let settings = unprivileged(serverless().options(&["cache-dir=/x:memory"])).settings();
+    assert_eq!(settings.options, ["cache-dir=/x:memory"]);
+    assert_eq!(cache_paths(&settings), ["/x"]);
+    assert_eq!(settings.cache[0].source, CacheSource::EmptyDir(api::EmptyDirVolumeSource::default()));
+}
