@@ -7,6 +7,7 @@ mod check;
 mod container;
 mod decode;
 mod field;
+mod hooks;
 mod merge;
 mod patch;
 mod select;
@@ -22,12 +23,16 @@ pub use self::{
     agent::Agent,
     cache::{CacheDirectoryPatch, CacheSource},
     field::Field,
+    hooks::sleeps_for_sure,
     merge::{Merged, Picked},
     patch::{ClaimSelector, Floors, PatchItem, ResourcePercentages, Shares},
     select::{Target, match_labels},
     template::Templates,
 };
-use crate::notation::{Mode, Quantity, Version, mode};
+use crate::{
+    notation::{Mode, Quantity, Version, mode},
+    slip,
+};
 
 /// What flags and environment say; the same for every request.
 #[derive(Clone, Debug)]
@@ -233,10 +238,20 @@ impl Config {
     /// Field names match in any case, and unknown fields are not an error, as in the Go driver; a value that cannot be
     /// used fails the whole file.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
-        let root = tree::parse(text)?;
+        let (first, next) = tree::first_document(text);
+        let mut root = tree::parse(first)?;
+        let is_chart = root.unwrap_chart();
         let notes = RefCell::new(Vec::new());
         let document: Document = decode::decode(&root, &notes)?;
         let mut warnings = notes.into_inner();
+        if is_chart {
+            warnings.push(format!(
+                "{CHART}: these are values of the driver's chart; what is below this key is read"
+            ));
+        }
+        if let Some(line) = next {
+            warnings.push(format!("line {line}: a second document begins, ignored"));
+        }
         warnings.extend(document.without_effect().map(|field| format!("{field}: has no effect on sidecars")));
 
         let mode = document.mode.as_deref().map(str::parse).transpose();
@@ -252,6 +267,7 @@ impl Config {
         let written = root.field("mountPodPatch").map_or(&[][..], tree::Node::items);
         for (index, item) in patches.iter_mut().enumerate() {
             let node = written.get(index);
+            warnings.extend(node.into_iter().flat_map(|node| unknown_cache_directories(index, node)));
             let checked = check::check(index, item, node).map_err(|error| error.beside(&warnings))?;
             warnings.extend(checked);
             item.templated = node.map(templated_fields).unwrap_or_default();
@@ -319,6 +335,27 @@ impl Document {
 
 /// The Go driver's documentation probes this path; its clients in pods of their own mount the whole file system.
 const BELOW_ITSELF: &str = "${MOUNT_POINT}/${SUB_PATH}";
+
+/// The key under which the values of the Go driver's chart have its configuration.
+const CHART: &str = "globalConfig";
+
+/// Notes about cache directories that were skipped.
+fn unknown_cache_directories(index: usize, item: &tree::Node) -> impl Iterator<Item = String> {
+    let directories = item.field("cacheDirs").map_or(&[][..], tree::Node::items).iter().enumerate();
+    directories.filter_map(move |(position, node)| {
+        let kind = node.field("type").and_then(|kind| kind.value.scalar_text()).unwrap_or_default();
+        let types = cache::TYPES;
+        (!types.contains(&kind.as_str())).then(|| {
+            let hint = slip::meant(&kind, &types, slip::LIKELY).map(|meant| format!("; did you mean {meant}?"));
+            format!(
+                "line {}: mountPodPatch[{index}].cacheDirs[{position}]: type {kind:?} is not one of {}, ignored{}",
+                node.line,
+                types.join(", "),
+                hint.unwrap_or_default()
+            )
+        })
+    })
+}
 
 fn below_itself(text: &str) -> bool {
     text.contains(BELOW_ITSELF)

@@ -102,10 +102,13 @@ impl Engine<'_> {
                 "the pod opts out by its label disable.sidecar.juicefs.com/inject",
             ));
         }
-        match metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref()) {
-            Some(text) => self.reinvoked(subject, text),
-            None => self.planned(subject),
+        if let Some(text) =
+            metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref())
+        {
+            return self.reinvoked(subject, text);
         }
+        check::is_no_copy(self, subject)?;
+        self.planned(subject)
     }
 
     /// Plans for a pod that carries no sidecars (any more).
@@ -132,7 +135,7 @@ impl Engine<'_> {
         let immutable = self.process.immutable || node::may_have_read_only_etc(self, pod);
         let sidecars = sidecar::sidecars(&mut plan, &mut names, immutable, pod)
             .map_err(|nul| client::unusable("the path of the mount", nul))?;
-        let patch = patch::operations(&plan, subject, sidecars, &self.config.revision);
+        let patch = patch::operations(&plan, subject, sidecars, &self.config.revision)?;
         warnings.append(&mut plan.warnings);
         Ok(Decision {
             code: Code::Injected,
@@ -167,7 +170,7 @@ impl Engine<'_> {
         };
         let wanted = parse_status(wanted)?;
         let patch = if wanted.mode == status.mode {
-            repair::mend(&actual, &desired, &wanted)
+            repair::mend(&actual, &desired, &status, &wanted)
         } else {
             // Of the other kind there is nothing to mend: what is there goes, and what should be there comes.
             undo::undo(&actual, &status).followed_by(&decision.patch)
@@ -187,7 +190,17 @@ impl Engine<'_> {
 pub fn uninject(pod: &Value) -> Result<Option<Patch>, Refusal> {
     match pod["metadata"]["annotations"][STATUS].as_str() {
         Some(text) => Ok(Some(undo::undo(pod, &parse_status(text)?))),
-        None => Ok(None),
+        None => match undo::unmarked_client(pod) {
+            None => Ok(None),
+            Some(container) => Err(Refusal::new(
+                Code::PodUnsupported,
+                format!("container \"{container}\""),
+                format!(
+                    "is a JuiceFS client, but there is no annotation {STATUS} that says what came with it"
+                ),
+                "take it out by hand, or take the workload from before it was injected",
+            )),
+        },
     }
 }
 

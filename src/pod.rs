@@ -103,6 +103,12 @@ pub struct Annotations<'a> {
     /// Which container `kubectl exec` and `logs` choose.
     #[serde(borrow, rename = "kubectl.kubernetes.io/default-container")]
     pub default_container: Option<Text<'a>>,
+    /// Local volumes that do not keep the cluster autoscaler from moving the pod, separated by commas.
+    #[serde(borrow, rename = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes")]
+    pub safe_to_evict: Option<Text<'a>>,
+    /// Volumes that Velero reads through the pod, separated by commas.
+    #[serde(borrow, rename = "backup.velero.io/backup-volumes")]
+    pub velero_volumes: Option<Text<'a>>,
     /// Volcengine VCI's burst mark.
     #[serde(borrow, rename = "vke.volcengine.com/burst-to-vci")]
     pub burst_to_vci: Option<Text<'a>>,

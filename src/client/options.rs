@@ -18,8 +18,10 @@ pub enum UserMetrics {
     Unset,
     /// They are served on this port.
     Port(u16),
-    /// They are served on a free port, or somewhere that has none.
+    /// They are served on a free port.
     NoFixedPort,
+    /// There is an address without a port, which the client does not take.
+    NoPort,
 }
 
 /// Reads the last `metrics=` option, whose port is the number after its last colon.
@@ -30,8 +32,9 @@ pub fn user_metrics(options: &[String]) -> UserMetrics {
     };
     let port = address.rsplit(':').next().unwrap_or_default();
     match port.trim().parse() {
-        Ok(0) | Err(_) => UserMetrics::NoFixedPort,
+        Ok(0) => UserMetrics::NoFixedPort,
         Ok(port) => UserMetrics::Port(port),
+        Err(_) => UserMetrics::NoPort,
     }
 }
 
@@ -49,7 +52,7 @@ pub(super) fn community<'a>(request: &Request<'a>) -> Result<Options<'a>, Refusa
     let on_host = request.settings.host_network;
     let (address_port, metrics_port) = match (user_metrics(&request.settings.options), request.metrics_port) {
         (UserMetrics::Port(port), _) => (None, Some(port)),
-        (UserMetrics::NoFixedPort, _) => (None, None),
+        (UserMetrics::NoFixedPort | UserMetrics::NoPort, _) => (None, None),
         // Ports of the node are scarce: any free one.
         (UserMetrics::Unset, _) if on_host => (Some(0), None),
         (UserMetrics::Unset, port) => (port, port),

@@ -176,7 +176,8 @@ fn metrics_follow_the_user_then_the_host_then_the_caller() {
 
     let user = |options: &[&str]| user_metrics(&settings(options, "").options);
     assert_eq!(user(&["metrics=a:1", "metrics=[::]:2"]), UserMetrics::Port(2));
-    assert_eq!(user(&["metrics=a:99999"]), UserMetrics::NoFixedPort);
+    assert_eq!(user(&["metrics=a:99999"]), UserMetrics::NoPort);
+    assert_eq!(user(&["metrics=localhost"]), UserMetrics::NoPort);
     assert_eq!(user(&["metrics"]), UserMetrics::Unset);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1 as api, apimachinery::pkg::api::resource::Quantity as ApiQuantity};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::notation::Quantity;
 
@@ -23,8 +23,7 @@ pub enum CacheSource {
 }
 
 /// An item of `cacheDirs`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "WrittenCacheDirectory")]
+#[derive(Clone, Debug)]
 pub struct CacheDirectoryPatch {
     /// What is behind the directory.
     pub source: CacheSource,
@@ -44,6 +43,29 @@ struct WrittenCacheDirectory {
     access_modes: Option<Vec<String>>,
     storage_class_name: Option<String>,
     storage: Option<ApiQuantity>,
+}
+
+/// The types of cache directories.
+pub(super) const TYPES: [&str; 4] = ["HostPath", "PVC", "EmptyDir", "Ephemeral"];
+
+/// Reads cache directories; as in the Go driver those of an unknown type are skipped.
+pub(super) fn known_directories<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<CacheDirectoryPatch>>, D::Error> {
+    struct Known(Option<CacheDirectoryPatch>);
+
+    impl<'de> Deserialize<'de> for Known {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let written = WrittenCacheDirectory::deserialize(deserializer)?;
+            if !TYPES.contains(&written.kind.as_str()) {
+                return Ok(Self(None));
+            }
+            written.try_into().map(|known| Self(Some(known))).map_err(de::Error::custom)
+        }
+    }
+
+    let written: Option<Vec<Known>> = Deserialize::deserialize(deserializer)?;
+    Ok(written.map(|all| all.into_iter().filter_map(|Known(one)| one).collect()))
 }
 
 impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
@@ -78,7 +100,7 @@ impl TryFrom<WrittenCacheDirectory> for CacheDirectoryPatch {
                     written.storage_class_name,
                 )))
             }
-            kind => return Err(format!("type {kind:?} is not one of HostPath, PVC, EmptyDir and Ephemeral")),
+            kind => return Err(format!("type {kind:?} is not one of {}", TYPES.join(", "))),
         };
         Ok(Self { source, path: String::new() })
     }

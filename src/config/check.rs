@@ -5,7 +5,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Agent, ConfigError, container,
+    Agent, ConfigError, container, hooks,
     patch::{PatchItem, is_reserved},
     tree::Node,
 };
@@ -43,8 +43,8 @@ pub(super) fn check(index: usize, item: &PatchItem, node: Option<&Node>) -> Resu
     }
     let mut notes = Vec::new();
     let mut note = |field: &str, what: &str| notes.push(format!("mountPodPatch[{index}].{field}: {what}"));
-    for field in item.without_effect() {
-        note(field, "has no effect in a sidecar");
+    for (field, instead) in item.without_effect() {
+        note(field, &format!("has no effect in a sidecar: {instead}"));
     }
     if item.annotations.is_some() {
         note("annotations", "has an effect on VCI and CCI only");
@@ -52,25 +52,10 @@ pub(super) fn check(index: usize, item: &PatchItem, node: Option<&Node>) -> Resu
     for fault in item.resource_percentages.iter().flat_map(|percentages| &percentages.faults) {
         note("resourcePercentages", fault);
     }
-    if unmounts_early(item) {
-        note(
-            "lifecycle.preStop",
-            "runs umount when the pod's termination begins, under a still writing application",
-        );
-    }
+    unknown_operators(item, &mut note);
+    hooks::check(item, &mut note);
     volumes(item, &mut note);
     Ok(notes)
-}
-
-/// Kubernetes runs every `preStop` of a pod at once, when its termination begins.
-fn unmounts_early(item: &PatchItem) -> bool {
-    let pre_stop = item.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    let command = pre_stop.and_then(|handler| handler.exec.as_ref()?.command.as_ref());
-    // Ordered exits wait for the application before they unmount; so does whoever sleeps first.
-    command.is_some_and(|words| {
-        let text = words.join(" ");
-        text.find("umount").is_some_and(|at| !text.get(..at).is_some_and(|before| before.contains("sleep")))
-    })
 }
 
 fn selectors(item: &PatchItem) -> Result<(), Fault> {
@@ -94,15 +79,31 @@ fn requirement_fault(requirement: &LabelSelectorRequirement) -> Result<(), (Stri
     }
     let has_values = requirement.values.as_ref().is_some_and(|values| !values.is_empty());
     match (requirement.operator.as_str(), has_values) {
-        ("In" | "NotIn", true) | ("Exists" | "DoesNotExist", false) => Ok(()),
         (operator @ ("In" | "NotIn"), false) => {
             Err((format!("operator {operator} has no values"), "list some values"))
         }
         (operator @ ("Exists" | "DoesNotExist"), true) => {
             Err((format!("operator {operator} takes no values"), "remove the values, or use In or NotIn"))
         }
-        (operator, _) => {
-            Err((format!("operator {operator:?} does not exist"), "use In, NotIn, Exists or DoesNotExist"))
+        // An operator that does not exist matches nothing, as in the Go driver, which is a note.
+        _ => Ok(()),
+    }
+}
+
+/// What matches nothing, and would be a mistake anywhere but here.
+fn unknown_operators(item: &PatchItem, note: &mut impl FnMut(&str, &str)) {
+    let claim = item.pvc_selector.iter().flat_map(|selector| &selector.match_expressions);
+    let node = item.node_selector.iter().flat_map(|selector| &selector.match_expressions);
+    let lists = claim.map(|list| ("pvcSelector", list)).chain(node.map(|list| ("nodeSelector", list)));
+    for (selector, requirement) in lists.flat_map(|(name, list)| list.iter().map(move |one| (name, one))) {
+        let operator = requirement.operator.as_str();
+        if !matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist") {
+            note(
+                &format!("{selector}.matchExpressions"),
+                &format!(
+                    "operator {operator:?} does not exist, so the item matches nothing; use In, NotIn, Exists or DoesNotExist"
+                ),
+            );
         }
     }
 }

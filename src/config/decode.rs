@@ -13,7 +13,7 @@ use super::{
     ConfigError,
     tree::{Node, Value},
 };
-use crate::notation::Quantity;
+use crate::{notation::Quantity, slip};
 
 /// Decodes the tree; fields nobody knows become notes.
 pub(super) fn decode<'de, T: Deserialize<'de>>(
@@ -106,7 +106,7 @@ impl<'de> Decoder<'de, '_> {
             let exact = fields.iter().find(|field| *field == key);
             let Some(field) = exact.or_else(|| fields.iter().find(|field| field.eq_ignore_ascii_case(key)))
             else {
-                let what = match similar::get_close_matches(key.as_str(), fields, 1, 0.6).first() {
+                let what = match slip::meant(key, fields, slip::LIKELY) {
                     Some(near) => format!("unknown field, ignored; did you mean {near}?"),
                     None => "unknown field, ignored".into(),
                 };

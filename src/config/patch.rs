@@ -11,7 +11,10 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{cache::CacheDirectoryPatch, field::Field};
+use super::{
+    cache::{self, CacheDirectoryPatch},
+    field::Field,
+};
 use crate::notation::{ExitOrder, Percentage, Quantity};
 
 /// Changes to the clients of the claims and nodes it selects; `None` leaves a setting alone.
@@ -37,6 +40,7 @@ pub struct PatchItem {
     /// Environment of the client.
     pub env: Option<Vec<api::EnvVar>>,
     /// Cache directories beside those of the volume.
+    #[serde(deserialize_with = "cache::known_directories")]
     pub cache_dirs: Option<Vec<CacheDirectoryPatch>>,
     /// Volumes for the client.
     pub volumes: Option<Vec<api::Volume>>,
@@ -68,6 +72,12 @@ pub struct PatchItem {
     dns_policy: Option<IgnoredAny>,
     hostname_key: Option<IgnoredAny>,
     init_containers: Option<IgnoredAny>,
+    priority_class_name: Option<IgnoredAny>,
+    tolerations: Option<IgnoredAny>,
+    affinity: Option<IgnoredAny>,
+    service_account_name: Option<IgnoredAny>,
+    image_pull_secrets: Option<IgnoredAny>,
+    security_context: Option<IgnoredAny>,
 
     /// Fields with a template such as `${MOUNT_POINT}` somewhere in them.
     #[serde(skip)]
@@ -173,17 +183,36 @@ impl From<WrittenPercentages> for ResourcePercentages {
 
 impl PatchItem {
     /// Fields that are set although nothing can come of them in a sidecar.
-    pub(super) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+    /// With what to do instead: the client is a container of the application's pod, and lives as that pod does.
+    pub(super) fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         [
-            ("labels", self.labels.is_some()),
-            ("hostPID", self.host_pid.is_some()),
-            ("dnsConfig", self.dns_config.is_some()),
-            ("dnsPolicy", self.dns_policy.is_some()),
-            ("hostnameKey", self.hostname_key.is_some()),
-            ("initContainers", self.init_containers.is_some()),
+            ("labels", &self.labels, "label the application's pod"),
+            ("hostPID", &self.host_pid, "the client shares the application's pod"),
+            ("dnsConfig", &self.dns_config, "set it in the application's pod"),
+            ("dnsPolicy", &self.dns_policy, "set it in the application's pod"),
+            ("hostnameKey", &self.hostname_key, "the client has the hostname of the application's pod"),
+            ("initContainers", &self.init_containers, "add them to the application's pod"),
+            (
+                "priorityClassName",
+                &self.priority_class_name,
+                "the client has the priority of the application's pod",
+            ),
+            ("tolerations", &self.tolerations, "the client runs where the application's pod runs"),
+            ("affinity", &self.affinity, "the client runs where the application's pod runs"),
+            (
+                "serviceAccountName",
+                &self.service_account_name,
+                "the client has the account of the application's pod",
+            ),
+            (
+                "imagePullSecrets",
+                &self.image_pull_secrets,
+                "add them to the application's pod or its service account",
+            ),
+            ("securityContext", &self.security_context, "what the client may do is fixed by its profile"),
         ]
         .into_iter()
-        .filter_map(|(field, set)| set.then_some(field))
+        .filter_map(|(field, set, instead)| set.is_some().then_some((field, instead)))
     }
 
     /// Volumes whose names are not taken by the client's own.

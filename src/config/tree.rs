@@ -32,6 +32,27 @@ pub(super) enum Value {
     Map(Vec<(String, Node)>),
 }
 
+/// The first document of a stream, which is all that the Go driver reads, and the line on which the next one begins.
+pub(super) fn first_document(text: &str) -> (&str, Option<usize>) {
+    let is_marker = |line: &str, marker: &str| {
+        line.strip_prefix(marker).is_some_and(|rest| rest.trim().is_empty() || rest.starts_with(' '))
+    };
+    let (mut at, mut begun) = (0, false);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let is_empty = line.trim().is_empty() || line.starts_with(['#', '%']);
+        if is_marker(line, "---") && begun {
+            let rest = text.get(at..).unwrap_or_default();
+            let empty = rest
+                .lines()
+                .all(|line| is_marker(line, "---") || line.trim().is_empty() || line.starts_with('#'));
+            return (text.get(..at).unwrap_or_default(), (!empty).then_some(number + 1));
+        }
+        begun |= !is_empty && !is_marker(line, "---");
+        at += line.len();
+    }
+    (text, None)
+}
+
 /// Reads a document as the Go driver's YAML library does: YAML 1.1 booleans (`yes`, `on`), octal numbers with a
 /// leading zero (`0644`), keys that come twice.
 pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
@@ -67,6 +88,22 @@ impl Node {
     pub(super) fn field(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, node)| node)
+    }
+
+    /// Takes the configuration out of values of the Go driver's chart; `false` if it is none.
+    pub(super) fn unwrap_chart(&mut self) -> bool {
+        let Value::Map(entries) = &mut self.value else { return false };
+        if entries.iter().any(|(key, _)| key.eq_ignore_ascii_case("mountPodPatch")) {
+            return false;
+        }
+        let Some(place) = entries.iter().position(|(key, _)| key == super::CHART) else { return false };
+        let (_, mut inner) = entries.swap_remove(place);
+        if let Value::Map(entries) = &mut inner.value {
+            // The chart's own switches.
+            entries.retain(|(key, _)| key != "enabled" && key != "manageByHelm");
+        }
+        *self = inner;
+        true
     }
 
     /// The items of a list.

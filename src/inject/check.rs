@@ -68,6 +68,29 @@ pub(super) fn identifiers(
     Ok(())
 }
 
+/// Refuses a pod that was copied from an injected one without its annotations: it would mount over the other's mount.
+pub(super) fn is_no_copy(engine: &Engine<'_>, subject: &Subject<'_>) -> Result<(), Refusal> {
+    let base = engine.process.mount_directory.trim_end_matches('/');
+    let is_ours = |path: &str| {
+        let directory = path.strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
+        directory.is_some_and(|rest| rest.ends_with("/mnt") && rest.matches('/').count() == 1)
+    };
+    let volumes = subject.pod.spec.volumes.as_deref().unwrap_or_default();
+    let shared =
+        volumes.iter().find(|volume| volume.host_path.as_ref().is_some_and(|source| is_ours(&source.path)));
+    match shared {
+        Some(volume) if volumes.iter().any(|volume| volume.name.starts_with("jfs-claim-")) => {
+            Err(Refusal::new(
+                Code::PodUnsupported,
+                format!("spec.volumes \"{}\": hostPath", volume.name.0),
+                "is the directory of another pod's JuiceFS client: this is a copy of an injected pod without its annotations",
+                "copy them too (kubectl debug --keep-annotations), or copy the pod as it was before it was injected",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what a sidecar cannot give, before anything is planned.
 pub(super) fn pod(
     engine: &Engine<'_>,

@@ -18,10 +18,11 @@ use crate::{
         profile::{MOUNT, Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
         sidecar::Sidecar,
         status::{
-            Before, DEFAULT_CONTAINER, DONE, MountBefore, ResourceBefore, STATUS, Status, StatusVolume,
-            pod_of,
+            Before, DEFAULT_CONTAINER, DONE, LONGEST, MountBefore, ResourceBefore, SAFE_TO_EVICT, STATUS,
+            Status, StatusVolume, pod_of,
         },
     },
+    outcome::{Code, Refusal},
     pod::{Container, Pod, VolumeMount},
     volume::resolve::by_name,
 };
@@ -35,7 +36,7 @@ pub(crate) fn operations(
     subject: &Subject<'_>,
     sidecars: Vec<Sidecar>,
     revision: &str,
-) -> Patch {
+) -> Result<Patch, Refusal> {
     let Subject { pod, identity, namespace, .. } = *subject;
     let mut writer = Writer {
         plan,
@@ -52,15 +53,21 @@ pub(crate) fn operations(
             ..Status::new(plan.mode)
         },
         volumes: pod.spec.volumes.as_ref().map_or(0, Vec::len),
+        local: Vec::new(),
     };
     for client in &plan.clients {
         writer.share(client);
     }
     writer.application_mounts();
+    let writes_back =
+        plan.clients.iter().any(|client| client.settings.options.iter().any(|option| option == "writeback"));
     let mut containers = Vec::with_capacity(sidecars.len());
     for Sidecar { container, volumes } in sidecars {
         for volume in volumes {
             writer.add_volume(&volume);
+            if may_be_lost(&volume, writes_back) {
+                writer.local.push(volume.name.clone());
+            }
             writer.status.added_volumes.push(volume.name);
         }
         containers.push(container);
@@ -68,8 +75,17 @@ pub(crate) fn operations(
     writer.add_containers(&containers);
     writer.grace();
     writer.resources();
-    writer.metadata();
-    writer.operations
+    if writer.metadata() > LONGEST {
+        return Err(Refusal::new(
+            Code::PodUnsupported,
+            "the pod",
+            format!(
+                "has so many mounts of JuiceFS volumes that what was done to them does not fit into its annotation {STATUS}"
+            ),
+            "mount fewer volumes, or mount each in fewer places",
+        ));
+    }
+    Ok(writer.operations)
 }
 
 struct Writer<'a> {
@@ -81,6 +97,8 @@ struct Writer<'a> {
     status: Status,
     /// How many volumes the pod has so far.
     volumes: usize,
+    /// Those that are the node's now and hold nothing that moving the pod would lose.
+    local: Vec<String>,
 }
 
 impl Writer<'_> {
@@ -103,6 +121,9 @@ impl Writer<'_> {
             self.operations.remove(&["spec", "volumes", &from, source]);
         }
         let shared = self.share_source(&from, client);
+        if shared != "csi" {
+            self.local.push(volume.name.clone());
+        }
         self.status.volumes.push(StatusVolume {
             container: client.container.clone(),
             volume: volume.name.clone(),
@@ -248,7 +269,8 @@ impl Writer<'_> {
         }
     }
 
-    fn metadata(&mut self) {
+    /// Labels and annotations; returns how long the status is.
+    fn metadata(&mut self) -> usize {
         let metadata = &self.pod.metadata;
         if !metadata.present {
             self.operations.add(&["metadata"], &json!({}));
@@ -268,14 +290,17 @@ impl Writer<'_> {
         if metadata.annotations.is_none() {
             self.status.undo.absent.push("annotations".to_owned());
         }
-        annotations.insert(STATUS.to_owned(), self.status.to_text());
+        let status = self.status.to_text();
+        let length = status.len();
+        annotations.insert(STATUS.to_owned(), status);
         if metadata.annotations.is_none() {
             self.operations.add(&["metadata", "annotations"], &annotations);
-            return;
+            return length;
         }
         for (key, value) in annotations {
             self.operations.add(&["metadata", "annotations", &key], &value);
         }
+        length
     }
 
     /// The annotations beside the status, remembered for undoing.
@@ -290,10 +315,34 @@ impl Writer<'_> {
             annotations.insert(DEFAULT_CONTAINER.to_owned(), first.name.to_string());
             self.status.undo.annotations.push(DEFAULT_CONTAINER.to_owned());
         }
+        self.let_autoscaler_move(&mut annotations);
         if self.plan.profile.annotates_pod() {
             self.platform_annotations(&mut annotations);
         }
         annotations
+    }
+
+    /// A claim does not keep the cluster autoscaler from moving a pod, and nor shall what takes its place.
+    fn let_autoscaler_move(&mut self, annotations: &mut BTreeMap<String, String>) {
+        let present =
+            self.pod.metadata.annotations.as_ref().and_then(|present| present.safe_to_evict.as_deref());
+        let mut names: Vec<&str> =
+            present.into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+        names.retain(|name| !name.is_empty());
+        for name in &self.local {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        let names = names.join(",");
+        match present {
+            _ if self.local.is_empty() => return,
+            Some(old) => {
+                self.status.undo.replaced_annotations.push((SAFE_TO_EVICT.to_owned(), old.to_owned()));
+            }
+            None => self.status.undo.annotations.push(SAFE_TO_EVICT.to_owned()),
+        }
+        annotations.insert(SAFE_TO_EVICT.to_owned(), names);
     }
 
     fn platform_annotations(&mut self, annotations: &mut BTreeMap<String, String>) {
@@ -317,6 +366,14 @@ impl Writer<'_> {
         let replaced = |key: &String| self.status.undo.replaced_annotations.iter().any(|(old, _)| old == key);
         let added: Vec<String> = annotations.keys().filter(|key| !replaced(key)).cloned().collect();
         self.status.undo.annotations = added;
+    }
+}
+
+/// Whether a volume is the node's and holds nothing but copies: a cache that is written back to holds more.
+fn may_be_lost(volume: &api::Volume, writes_back: bool) -> bool {
+    match &volume.empty_dir {
+        Some(source) => source.medium.as_deref() != Some("Memory") && !writes_back,
+        None => volume.host_path.is_some(),
     }
 }
 

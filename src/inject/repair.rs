@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::inject::{
     names::METRICS_PORT_NAMES,
     operation::Patch,
-    status::{DEFAULT_CONTAINER, DONE, ResourceBefore, STATUS, Status},
+    status::{DEFAULT_CONTAINER, DONE, ResourceBefore, SAFE_TO_EVICT, STATUS, Status},
     undo::{CONTAINER_LISTS, list, positions, quantity},
 };
 
@@ -25,7 +25,9 @@ const KEYED_LISTS: [(&str, &str); 3] =
 const MOUNT_FIELDS: [&str; 5] = ["name", "readOnly", "mountPropagation", "subPath", "subPathExpr"];
 
 /// The operations that lead from `actual` to a pod with everything of `desired` that is ours.
-pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> Patch {
+///
+/// What an earlier injection put there, by `earlier`, and this one would not, goes.
+pub(crate) fn mend(actual: &Value, desired: &Value, earlier: &Status, status: &Status) -> Patch {
     let mut operations = Patch::default();
     mend_metadata(actual, desired, status, &mut operations);
     let grace = |pod: &Value| pod["spec"]["terminationGracePeriodSeconds"].as_i64();
@@ -37,7 +39,17 @@ pub(crate) fn mend(actual: &Value, desired: &Value, status: &Status) -> Patch {
     mend_resources(actual, desired, status, &mut operations);
     mend_volumes(actual, desired, status, &mut operations);
     mend_application_mounts(actual, desired, status, &mut operations);
-    mend_containers(actual, desired, status, &mut operations);
+    let planned = positions(list(desired, "volumes"), "name");
+    let references = earlier.volumes.iter().map(|volume| &volume.reference);
+    let ours = references.chain(&earlier.added_volumes).map(String::as_str);
+    let stale: BTreeSet<&str> = ours.filter(|name| !planned.contains_key(name)).collect();
+    mend_containers(actual, desired, (earlier, &stale), status, &mut operations);
+    // Done last, for others name volumes by their index.
+    for (index, volume) in list(actual, "volumes").iter().enumerate().rev() {
+        if volume["name"].as_str().is_some_and(|name| stale.contains(name)) {
+            operations.remove(&["spec", "volumes", &index.to_string()]);
+        }
+    }
     operations
 }
 
@@ -54,7 +66,12 @@ fn mend_metadata(actual: &Value, desired: &Value, status: &Status, operations: &
     for key in added.chain(replaced).chain([DEFAULT_CONTAINER, STATUS]) {
         let wanted = &desired["metadata"]["annotations"][key];
         let present = &actual["metadata"]["annotations"][key];
-        if !wanted.is_null() && present != wanted && !(key == STATUS && says_as_much(present, status)) {
+        let is_enough = match key {
+            STATUS => says_as_much(present, status),
+            SAFE_TO_EVICT => lists_as_much(present, wanted),
+            _ => false,
+        };
+        if !wanted.is_null() && present != wanted && !is_enough {
             operations.add(&["metadata", "annotations", key], wanted);
         }
     }
@@ -85,6 +102,15 @@ fn mend_resources(actual: &Value, desired: &Value, status: &Status, operations: 
             }
         }
     }
+}
+
+/// Whether a list of names has all that `wanted` has; others may have added theirs.
+fn lists_as_much(present: &Value, wanted: &Value) -> bool {
+    let names = |list: &Value| {
+        list.as_str().unwrap_or_default().split(',').map(str::trim).map(str::to_owned).collect()
+    };
+    let (present, wanted): (BTreeSet<String>, BTreeSet<String>) = (names(present), names(wanted));
+    wanted.is_subset(&present)
 }
 
 fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
@@ -127,20 +153,34 @@ fn mend_application_mounts(actual: &Value, desired: &Value, status: &Status, ope
 }
 
 /// Puts our containers into the right list, where they were planned, in order, with the fields they need.
-fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
+fn mend_containers(
+    actual: &Value,
+    desired: &Value,
+    (earlier, stale): (&Status, &BTreeSet<&str>),
+    status: &Status,
+    operations: &mut Patch,
+) {
     let (wanted_list, other_list) =
         if status.native { ("initContainers", "containers") } else { ("containers", "initContainers") };
     let ours: BTreeSet<&str> = status.containers().collect();
+    let all: BTreeSet<&str> = earlier.containers().chain(status.containers()).collect();
+    let gone = |container: &Value| {
+        container["name"].as_str().is_some_and(|name| all.contains(name) && !ours.contains(name))
+    };
     for (index, container) in list(actual, other_list).iter().enumerate().rev() {
-        if container["name"].as_str().is_some_and(|name| ours.contains(name)) {
+        if container["name"].as_str().is_some_and(|name| all.contains(name)) {
             operations.remove(&["spec", other_list, &index.to_string()]);
         }
+    }
+    for (index, _) in list(actual, wanted_list).iter().enumerate().rev().filter(|(_, one)| gone(one)) {
+        operations.remove(&["spec", wanted_list, &index.to_string()]);
     }
     if !actual["spec"][wanted_list].is_array() {
         operations.add(&["spec", wanted_list], &Value::Array(Vec::new()));
     }
     let mut order: Vec<&str> = list(actual, wanted_list)
         .iter()
+        .filter(|container| !gone(container))
         .map(|container| container["name"].as_str().unwrap_or_default())
         .collect();
     let planned = list(desired, wanted_list);
@@ -164,7 +204,7 @@ fn mend_containers(actual: &Value, desired: &Value, status: &Status, operations:
                 }
                 if let Some(&present) = present_at.get(name) {
                     let present = &list(actual, wanted_list)[present];
-                    mend_container(present, wanted, &["spec", wanted_list, &to], operations);
+                    mend_container(present, wanted, stale, &["spec", wanted_list, &to], operations);
                 }
             }
         }
@@ -190,7 +230,13 @@ fn drop_stale_ports(actual: &Value, wanted: &Value, path: &[&str; 3], operations
     }
 }
 
-fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: &mut Patch) {
+fn mend_container(
+    actual: &Value,
+    wanted: &Value,
+    stale: &BTreeSet<&str>,
+    path: &[&str; 3],
+    operations: &mut Patch,
+) {
     let [spec, list, index] = *path;
     for field in FIELDS {
         if !wanted[field].is_null() && !holds(&actual[field], &wanted[field]) {
@@ -217,7 +263,48 @@ fn mend_container(actual: &Value, wanted: &Value, path: &[&str; 3], operations: 
             }
         }
     }
+    drop_stale(
+        actual,
+        wanted,
+        "env",
+        "name",
+        &|variable| credentials_of(variable).is_some(),
+        path,
+        operations,
+    );
+    let is_shared = |mount: &Value| {
+        stale.contains(mount["name"].as_str().unwrap_or_default())
+            || mount["mountPath"].as_str().is_some_and(|at| at == "/jfs" || at.starts_with("/jfs/"))
+    };
+    drop_stale(actual, wanted, "volumeMounts", "mountPath", &is_shared, path, operations);
     drop_stale_ports(actual, wanted, path, operations);
+}
+
+/// The injected secret that a variable is from.
+fn credentials_of(variable: &Value) -> Option<&str> {
+    let name = variable["valueFrom"]["secretKeyRef"]["name"].as_str();
+    name.filter(|name| name.ends_with("-jfs-secret") || name.ends_with("-jfs-class-secret"))
+}
+
+/// Takes away elements of a list that only an earlier injection can have put there. Done after the list was mended,
+/// for others name elements by their index.
+fn drop_stale(
+    actual: &Value,
+    wanted: &Value,
+    field: &str,
+    key: &str,
+    is_ours: &dyn Fn(&Value) -> bool,
+    path: &[&str; 3],
+    operations: &mut Patch,
+) {
+    let [spec, list, index] = *path;
+    let wanted: Vec<&Value> = wanted[field].as_array().into_iter().flatten().map(|one| &one[key]).collect();
+    let present = actual[field].as_array().map_or(&[][..], Vec::as_slice);
+    for (number, element) in present.iter().enumerate().rev() {
+        if is_ours(element) && !wanted.contains(&&element[key]) {
+            operations.remove(&[spec, list, index, field, &number.to_string()]);
+        }
+    }
 }
 
 /// Quantities, which the API server may have written in another form.

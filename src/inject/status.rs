@@ -12,10 +12,13 @@ pub const DONE: &str = "done.sidecar.juicefs.com/inject";
 /// The annotation that names the container `kubectl` talks to.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
+/// The annotation that names the local volumes which do not keep the cluster autoscaler from moving the pod.
+pub(crate) const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+
 /// The schema this release writes and reads.
 const VERSION: u32 = 1;
 /// All annotations of an object together, by the rules of Kubernetes.
-const LONGEST: usize = 256 << 10;
+pub(crate) const LONGEST: usize = 256 << 10;
 
 /// What was injected into a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,6 +27,18 @@ pub(crate) fn undo(pod: &Value, status: &Status) -> Patch {
     operations
 }
 
+/// A client that nothing says how to take out: one of another injector, or of ours in a pod that lost its annotation.
+pub(crate) fn unmarked_client(pod: &Value) -> Option<&str> {
+    let is_client = |container: &&Value| {
+        let words =
+            ["command", "args"].iter().flat_map(|field| container[*field].as_array().into_iter().flatten());
+        let mut words = words.filter_map(Value::as_str);
+        words.any(|word| word.contains("/mount.juicefs") || word.ends_with("jfs-agent"))
+    };
+    let containers = CONTAINER_LISTS.iter().flat_map(|list| self::list(pod, list));
+    containers.filter(is_client).find_map(|container| container["name"].as_str())
+}
+
 /// The elements of a list in the pod's spec, none if it is absent.
 pub(crate) fn list<'a>(pod: &'a Value, name: &str) -> &'a [Value] {
     pod["spec"][name].as_array().map_or(&[], Vec::as_slice)

@@ -15,6 +15,7 @@ use crate::{
         mode::{self, NotAMode},
     },
     outcome::{Code, Refusal},
+    slip,
 };
 
 /// The sub directory of a volume.
@@ -66,9 +67,25 @@ const MARKS: [&str; 4] = [
     "juicefs/secret-fields-hash",
 ];
 
-/// Whether an attribute of a volume is ever read.
+/// Keys without the prefix of the others.
+const BARE: [&str; 3] = [SUB_PATH, PATH_PATTERN, MOUNT_OPTIONS];
+
+/// Whether an attribute of a volume is ever read, if only to say that it is a slip.
 pub(super) fn is_read(key: &str) -> bool {
-    key.starts_with("juicefs") || [SUB_PATH, PATH_PATTERN, MOUNT_OPTIONS].contains(&key)
+    key.starts_with("juicefs") || BARE.contains(&key) || bare_meant(key).is_some()
+}
+
+/// The key without a prefix that is meant by another one. Those of others are longer.
+fn bare_meant(key: &str) -> Option<&'static str> {
+    let meant = || slip::meant(key, &BARE, slip::CLOSE);
+    (key.len() <= 14 && !BARE.contains(&key)).then(meant).flatten()
+}
+
+/// What an unknown key may have meant.
+fn meant(key: &str) -> Option<&'static str> {
+    let known: Vec<&str> =
+        FOR_TENANTS.iter().chain(&FOR_ADMINISTRATORS).chain(&WITHOUT_EFFECT).chain(&BARE).copied().collect();
+    slip::meant(key, &known, slip::CLOSE)
 }
 
 /// Who says something about a volume.
@@ -202,7 +219,7 @@ impl<'a> Sources<'a> {
         let every_one = self.inputs.config.allow_unsafe_claim_annotations;
         for (key, value) in resolved.claim.annotations.iter() {
             let attribute = Attribute { holder: Holder::Claim, key, value };
-            if FOR_TENANTS.contains(&&**key) || !key.starts_with("juicefs/") {
+            if FOR_TENANTS.contains(&&**key) || !key.starts_with("juicefs") {
                 continue;
             }
             if every_one || !FOR_ADMINISTRATORS.contains(&&**key) {
@@ -218,7 +235,14 @@ impl<'a> Sources<'a> {
 
     fn check_attribute(&mut self, attribute: Attribute<'_>) -> Result<(), Refusal> {
         let key = attribute.key;
-        if !key.starts_with("juicefs/") || MARKS.contains(&key) || FOR_TENANTS.contains(&key) {
+        if MARKS.contains(&key) || FOR_TENANTS.contains(&key) || BARE.contains(&key) {
+            return Ok(());
+        }
+        if !key.starts_with("juicefs/") {
+            if let Some(meant) = meant(key) {
+                let place = place(self.inputs.resolved, attribute);
+                self.warnings.push(format!("{place}: is not a setting, ignored; did you mean {meant}?"));
+            }
             return Ok(());
         }
         let fault = match key {
@@ -244,7 +268,10 @@ impl<'a> Sources<'a> {
             _ if WITHOUT_EFFECT.contains(&key) => "has no effect in a sidecar",
             _ => "is not a setting, ignored",
         };
-        self.warnings.push(format!("{}: {what}", place(self.inputs.resolved, attribute)));
+        let known = FOR_ADMINISTRATORS.contains(&key) || WITHOUT_EFFECT.contains(&key);
+        let hint = if known { None } else { meant(key) };
+        let hint = hint.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+        self.warnings.push(format!("{}: {what}{hint}", place(self.inputs.resolved, attribute)));
         Ok(())
     }
 }

@@ -158,6 +158,16 @@ impl<'a> Search<'a> {
         class.filter(|class| *class.provisioner == *self.driver).cloned()
     }
 
+    /// The class that a volume will be made by, if it is one of ours; whether one that is not known is, nobody knows.
+    pub(super) fn class_to_come(&mut self, name: Option<&str>) -> Option<Arc<StorageClass>> {
+        if let Some(name) = name.filter(|name| self.catalog.class(name).is_none()) {
+            self.warnings.push(format!(
+                "storageclass {name:?} is not known: if it is to be one of JuiceFS, create the pod again when it exists"
+            ));
+        }
+        self.class(name)
+    }
+
     /// A claim without a volume: one that is reserved for it, or one its class will make.
     fn unbound(&mut self, claim: &Claim) -> Result<Option<(ClaimIdentity, Backing)>, Refusal> {
         let metadata = &claim.metadata;
@@ -167,7 +177,9 @@ impl<'a> Search<'a> {
         if claim.spec.storage_class_name.as_deref() == Some("") {
             return self.waiting_for_a_static_volume(claim).map(|()| None);
         }
-        let Some(class) = self.class(claim.spec.storage_class_name.as_deref()) else { return Ok(None) };
+        let Some(class) = self.class_to_come(claim.spec.storage_class_name.as_deref()) else {
+            return Ok(None);
+        };
         let identity = identity(claim, Arc::clone(&class.metadata.name));
         let name: Option<Arc<str>> = identity.uid().map(|uid| format!("pvc-{uid}").into());
         let node = class::selected_node(&class, claim, self.catalog);

@@ -41,6 +41,7 @@ pub(super) fn settle<'a>(
     ephemeral_volumes(sources, &mut found);
     inline_volumes(sources, &mut found)?;
     host_directories(sources, options, &mut found)?;
+    warn_of_writeback(sources, options, &found);
 
     options.retain(|option| option.name() != OPTION);
     if let Some(origin) = found.origin {
@@ -57,6 +58,25 @@ pub(super) fn settle<'a>(
         }
     }
     Ok(found.directories)
+}
+
+/// With `writeback` data is in the cache alone for a while.
+fn warn_of_writeback(sources: &mut Sources<'_>, options: &[MountOption<'_>], found: &Found<'_>) {
+    if !options.iter().any(|option| option.name() == "writeback") {
+        return;
+    }
+    let dies = |directory: &CacheDirectory| {
+        !matches!(directory.source, CacheSource::HostPath | CacheSource::Claim(_))
+    };
+    let without_volume = !sources.inputs.host_directories && found.directories.is_empty();
+    let what = if without_volume || found.directories.iter().any(dies) {
+        "option writeback LOSES DATA here: what is not uploaded when the pod ends is gone with the pod's cache; cache in a \
+         claim or on the node, or leave the option out"
+    } else {
+        "option writeback: what is not uploaded is lost with the cache's disk, and the client's makers advise against it"
+    };
+    let subject = sources.subject();
+    sources.warnings.push(format!("{subject}: {what}"));
 }
 
 /// What was found so far.
@@ -242,6 +262,12 @@ fn host_directories<'a>(
                 place,
                 what,
                 "name another directory to cache in",
+            ));
+        }
+        if is_path && path.contains(['*', '?', '[']) {
+            let place = sources.place(origin);
+            sources.warnings.push(format!(
+                "{place}: {path:?} is mounted from the node under this very name, in which * and its like stand for themselves"
             ));
         }
         // Where the ConfigMap mounts a volume of its own, at the directory or above it, that is the cache.

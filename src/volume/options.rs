@@ -1,5 +1,7 @@
 //! Mount options: those of the ConfigMap first, then the volume's.
 
+mod slips;
+
 use std::borrow::Cow;
 
 use super::{
@@ -63,6 +65,12 @@ pub(super) fn settle<'a>(
             let place = sources.place(option.origin);
             let what = format!("option {:?} has no name", option.text);
             return Err(Refusal::new(Code::SettingInvalid, place, what, "write NAME or NAME=VALUE"));
+        }
+    }
+    for option in &list {
+        if let Some(what) = slips::of(&option.text) {
+            let place = sources.place(option.origin);
+            sources.warnings.push(format!("{place}: {what}"));
         }
     }
     let directory = directory(sources, &list)?;

@@ -108,7 +108,15 @@ impl Resolver<'_> {
                 needed.push(resolved);
             } else {
                 let what = resolved.describe();
-                self.warn(format!("{what} is not mounted by any container, so it gets no client"));
+                let name = &resolved.pod_volumes.first().name;
+                self.warn(if name.starts_with("jfs-claim-") {
+                    format!(
+                        "volume {name:?} was left by an earlier injection, whose annotation sidecar.juicefs.com/status is \
+                         gone: nothing looks after the client of {what} any more"
+                    )
+                } else {
+                    format!("{what} is not mounted by any container, so it gets no client")
+                });
             }
         }
         self.secrets(needed)
@@ -227,7 +235,7 @@ impl Resolver<'_> {
     }
 
     fn ephemeral_volume(&mut self, entry: PodVolume, template: &ClaimTemplate<'_>) -> Result<(), Refusal> {
-        let Some(class) = self.search.class(template.spec.storage_class_name.as_deref()) else {
+        let Some(class) = self.search.class_to_come(template.spec.storage_class_name.as_deref()) else {
             return Ok(());
         };
         let claim = ClaimIdentity {

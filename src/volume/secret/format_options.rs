@@ -1,5 +1,7 @@
 //! `format-options` of a user secret: `k=v,k2,k3=v3`.
 
+use std::borrow::Cow;
+
 use super::{
     FormatOption, Value, Variable,
     injected::{SESSION_TOKEN, SESSION_TOKEN_VARIABLE},
@@ -17,7 +19,7 @@ pub(super) fn parse(text: &str, problems: &mut Vec<String>) -> Vec<FormatOption>
             problems.push("has an item without a name before its `=`".into());
             continue;
         }
-        if value == Some("") {
+        if value.as_deref() == Some("") {
             problems.push(format!("option {name:?} has a `=` but no value"));
             continue;
         }
@@ -26,26 +28,44 @@ pub(super) fn parse(text: &str, problems: &mut Vec<String>) -> Vec<FormatOption>
             problems.push(format!("option {name:?} is given twice"));
             continue;
         }
-        let value = value
-            .map(|value| if hidden { Value::Hidden(variable(name)) } else { Value::Plain(value.into()) });
+        let value =
+            value.map(
+                |value| if hidden { Value::Hidden(variable(name)) } else { Value::Plain(value.into_owned()) },
+            );
         options.push(FormatOption { name: name.into(), value });
     }
     options
 }
 
 /// The values of the confidential options, by their keys in the injected secret.
-pub(super) fn confidential(text: &str) -> impl Iterator<Item = (String, &str)> {
+pub(super) fn confidential(text: &str) -> impl Iterator<Item = (String, Cow<'_, str>)> {
     items(text)
         .filter(|(name, _)| CONFIDENTIAL.contains(name))
         .filter_map(|(name, value)| Some((variable(name).key, value?)))
 }
 
 /// Names and values as they are written; a flag has no value.
-fn items(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+fn items(text: &str) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| match item.split_once('=') {
-        Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
+        Some((name, value)) => (name.trim_end(), Some(unquoted(value.trim_start()))),
         None => (item, None),
     })
+}
+
+/// A value without the quotes that the Go driver's shell takes off; one whose quotes do not end is left as it is.
+fn unquoted(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\'', '"']) {
+        return Cow::Borrowed(value);
+    }
+    let (mut text, mut quote) = (String::with_capacity(value.len()), None);
+    for letter in value.chars() {
+        match quote {
+            Some(open) if open == letter => quote = None,
+            None if matches!(letter, '\'' | '"') => quote = Some(letter),
+            _ => text.push(letter),
+        }
+    }
+    if quote.is_some() { Cow::Borrowed(value) } else { Cow::Owned(text) }
 }
 
 /// The variable of a confidential option. The prefix keeps it apart from the credential of the same name that has
@@ -68,7 +88,8 @@ mod tests {
     #[test]
     fn items_are_split_at_commas_and_their_first_equals_sign() {
         let mut problems = Vec::new();
-        let options = parse("block-size=100, trash-days=0,,flag,k=a=b ,", &mut problems);
+        let options =
+            parse("block-size=100, trash-days=0,,flag,k=a=b ,q=\"y z\",r='a'\"'\"b,s=it's", &mut problems);
         assert_eq!(
             options,
             [
@@ -76,6 +97,9 @@ mod tests {
                 plain("trash-days", Some("0")),
                 plain("flag", None),
                 plain("k", Some("a=b")),
+                plain("q", Some("y z")),
+                plain("r", Some("a'b")),
+                plain("s", Some("it's")),
             ]
         );
         assert_eq!(problems, Vec::<String>::new());

