@@ -44,8 +44,14 @@ const SHARED_DIRECTORY: &str = "/jfs";
 const CACHE_DIRECTORY: &str = "/cache";
 /// What the agent calls the place of the mount, among its environment's names.
 const MOUNTPOINT: &str = "mountpoint";
-/// How often a probe is tried, a second apart.
-const TRIES: i32 = 120;
+/// Seconds that the holder may take to answer, which it does whether it could mount or not.
+const HOLDER_WAIT: i32 = 30;
+/// Seconds that one try of a client's probe waits.
+const CLIENT_WAIT: i32 = 3;
+/// Seconds after which the kubelet gives a try up: on a busy node it may take long to start.
+const PROBE_LIMIT: i32 = 10;
+/// Seconds after which a client that does not serve is started again.
+const START_LIMIT: i32 = 120;
 
 /// The agent's container, as far as it is decided before the volumes are.
 #[derive(Debug)]
@@ -133,7 +139,14 @@ pub(super) fn sidecar(
         volume_mounts: Some(mounts),
         security_context: Some(api::SecurityContext { read_only_root_filesystem: Some(true), ..security }),
         restart_policy: Some("Always".to_owned()),
-        startup_probe: Some(probe(PROGRAM, None)),
+        // No probe, which would be tried once a second: the kubelet starts what comes next when this has succeeded.
+        lifecycle: Some(api::Lifecycle {
+            post_start: Some(api::LifecycleHandler {
+                exec: Some(ready(PROGRAM, None, HOLDER_WAIT)),
+                ..api::LifecycleHandler::default()
+            }),
+            ..api::Lifecycle::default()
+        }),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..api::Container::default()
     };
@@ -141,23 +154,23 @@ pub(super) fn sidecar(
     Sidecar { container, volumes: vec![run_volume] }
 }
 
-/// Succeeds once a client's mount answers.
+/// Succeeds once a client's mount answers, and waits for that, so that nobody waits for the next try.
 pub(super) fn startup_probe(client: &Client) -> api::Probe {
-    probe(INSTALLED, Some(client.shared_volume()))
-}
-
-/// The kubelet expands nothing in a probe.
-fn probe(program: &str, volume: Option<&str>) -> api::Probe {
-    let mut command = vec![program.to_owned(), "ready".to_owned(), format!("--run-dir={RUN_DIRECTORY}")];
-    command.extend(volume.map(|name| format!("--volume={name}")));
     api::Probe {
-        exec: Some(api::ExecAction { command: Some(command) }),
+        exec: Some(ready(INSTALLED, Some(client.shared_volume()), CLIENT_WAIT)),
         period_seconds: Some(1),
-        // It takes less by itself; on a busy node it may take long to start.
-        timeout_seconds: Some(3),
-        failure_threshold: Some(TRIES),
+        timeout_seconds: Some(PROBE_LIMIT),
+        failure_threshold: Some(START_LIMIT / CLIENT_WAIT),
         ..api::Probe::default()
     }
+}
+
+/// The kubelet expands nothing in a probe or hook.
+fn ready(program: &str, volume: Option<&str>, wait: i32) -> api::ExecAction {
+    let mut command = vec![program.to_owned(), "ready".to_owned(), format!("--run-dir={RUN_DIRECTORY}")];
+    command.extend(volume.map(|name| format!("--volume={name}")));
+    command.push(format!("--wait={wait}"));
+    api::ExecAction { command: Some(command) }
 }
 
 /// Where the client is to mount, as [`command`] says it.

@@ -33,6 +33,30 @@ fn ready_never_hangs_and_tells_not_yet_from_failed() {
 }
 
 #[test]
+fn ready_waits_when_it_is_told_to_and_no_longer() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let run = pod.path("run");
+    let wait = |seconds: &str| {
+        let begin = Instant::now();
+        let words = ["ready", "--run-dir", &run, "--volume", "data", "--wait", seconds];
+        (pod.agent(&words).status.code(), begin.elapsed())
+    };
+    let (code, took) = wait("1");
+    assert_eq!(code, Some(1), "nobody is there");
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    let _holder = pod.holder();
+    let (runner, (code, took)) = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait("60"));
+        let runner = pod.start_runner("data", &[], &pod.client_words(&[]));
+        (runner, waiting.join().unwrap())
+    });
+    assert_eq!(code, Some(0), "{}", pod.log("runner"));
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    drop(runner);
+}
+
+#[test]
 fn status_says_who_serves_and_what_is_open() {
     let pod = Pod::on_sqlite();
     pod.format();

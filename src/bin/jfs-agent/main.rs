@@ -38,7 +38,7 @@ usage:
   jfs-agent hold      --run-dir DIR --volume NAME=MOUNTPOINT... [--client-uid UID] [--own DIR]...
   jfs-agent run       --run-dir DIR --volume NAME [--first JSON-ARGV]... [--first-limit SECONDS]
                       [--grace SECONDS] -- CLIENT ARG...
-  jfs-agent ready     --run-dir DIR [--volume NAME] [--limit SECONDS]
+  jfs-agent ready     --run-dir DIR [--volume NAME] [--limit SECONDS] [--wait SECONDS]
   jfs-agent status    --run-dir DIR
   jfs-agent wait-exit --strategy idle --mountpoint DIR [--quiet SECONDS] --limit SECONDS
   jfs-agent wait-exit --strategy staging --mountpoint DIR --limit SECONDS

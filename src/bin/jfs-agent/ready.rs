@@ -10,7 +10,11 @@ use crate::{
     packet::{self, Asked},
 };
 use rustix::fd::{AsFd, OwnedFd};
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 /// The mount does not answer yet.
 const NOT_YET: u8 = 1;
@@ -19,6 +23,9 @@ const FAILED: u8 = 2;
 
 /// How long the probe may take in all, unless told otherwise: below the kubelet's usual second.
 const DEFAULT_LIMIT: Duration = Duration::from_millis(800);
+
+/// How soon to look again, when there is time to wait.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What one of the keepers says.
 pub(crate) struct Said {
@@ -45,10 +52,18 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     let run_directory = arguments.require_directory("run-dir")?;
     let volume = arguments.take("volume");
     let limit = arguments.take_seconds("limit")?.unwrap_or(DEFAULT_LIMIT);
+    let end = Instant::now() + arguments.take_seconds("wait")?.unwrap_or_default();
     arguments.finish()?;
-    let verdict = match volume {
-        Some(name) => volume_is_ready(&Place::new(&run_directory, &name)?, limit),
-        None => holder_is_ready(&run_directory, limit),
+    let place = volume.map(|name| Place::new(&run_directory, &name)).transpose()?;
+    let verdict = loop {
+        let verdict = match &place {
+            Some(place) => volume_is_ready(place, limit),
+            None => holder_is_ready(&run_directory, limit),
+        };
+        if matches!(verdict, Verdict::Ready) || Instant::now() >= end {
+            break verdict;
+        }
+        std::thread::sleep(PAUSE);
     };
     Ok(match verdict {
         Verdict::Ready => ExitCode::SUCCESS,
