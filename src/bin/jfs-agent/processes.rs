@@ -1,7 +1,7 @@
 //! Processes: finding them and burying them.
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
-use std::fs;
+use std::{fs, path::Path};
 
 /// A child that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -32,17 +32,26 @@ pub(crate) fn reap() -> Vec<Ended> {
     ended
 }
 
-/// The living child of a process that runs the same command as it does.
+/// The living child of a process that has the same arguments as it has. The program may have another name there: a client
+/// that was started as `mount.juicefs` starts the file that this is a link to.
 pub(crate) fn twin_of(parent: Pid) -> Option<Pid> {
-    let command = fs::read(format!("/proc/{}/cmdline", parent.as_raw_nonzero())).ok()?;
+    let command = arguments(format!("/proc/{}/cmdline", parent.as_raw_nonzero()).as_ref())?;
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
         let (state, its_parent) = state_and_parent(&stat)?;
         let lives = its_parent == parent.as_raw_nonzero().get() && !matches!(state, 'Z' | 'X');
-        let is_twin = lives && fs::read(entry.path().join("cmdline")).is_ok_and(|its| its == command);
+        let is_twin = lives && arguments(&entry.path().join("cmdline")).is_some_and(|its| its == command);
         is_twin.then(|| Pid::from_raw(pid))?
     })
+}
+
+/// What a process was given beside its name; none if it has no command line.
+fn arguments(command_line: &Path) -> Option<Vec<u8>> {
+    let mut words = fs::read(command_line).ok()?;
+    let name = words.iter().position(|byte| *byte == 0)?;
+    words.drain(..=name);
+    Some(words)
 }
 
 /// The living children of this process.
@@ -81,5 +90,31 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, None);
+    }
+
+    #[test]
+    fn a_child_may_have_another_name_than_its_twin() {
+        let script = "(exec -a juicefs sleep 60) & exec -a mount.juicefs sleep 60";
+        let mut parent = std::process::Command::new("bash").args(["-c", script]).spawn().unwrap();
+        let pid = Pid::from_raw(parent.id().cast_signed()).unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        // Both are shells at first, which are twins too.
+        let named = |pid: Pid, name: &str| {
+            let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+            words.starts_with(name.as_bytes())
+        };
+        let twin = loop {
+            match twin_of(pid) {
+                Some(twin) if named(pid, "mount.juicefs") && named(twin, "juicefs") => break Some(twin),
+                _ if std::time::Instant::now() > end => break None,
+                _ => {}
+            }
+        };
+        if let Some(twin) = twin {
+            rustix::process::kill_process(twin, rustix::process::Signal::KILL).unwrap();
+        }
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        assert!(twin.is_some());
     }
 }
