@@ -37,6 +37,16 @@ test: setup ## Runs all tests.
 chaos: kubernetes ## Pods are created while everything fails in turn, through ten rotations of the certificate; ten minutes.
 	CHAOS_ROTATIONS=$${CHAOS_ROTATIONS:-10} cargo test --locked --test cluster chaos:: -- --nocapture
 
+# Images of others are made once for each version of the script.
+node_images = $(CURDIR)/.tools/node-images/$(shell sha256sum tests/kubernetes/images | cut -c1-16)
+
+.PHONY: test-node
+test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, runc, the JuiceFS client (root, /dev/fuse; two minutes).
+	tests/tools/install-node
+	test -e $(node_images)/done || { tests/kubernetes/images $(node_images) && touch $(node_images)/done; }
+	tests/kubernetes/images $(node_images) docker.io/library/juicefs-sidecar:$(version) /jfs-agent=target/static/jfs-agent
+	NODE_TESTS=$(node_images) cargo test --locked --test node -- --nocapture
+
 .PHONY: golden
 golden: setup ## Rewrites the expected files of tests/golden; read the diff before you commit it.
 	UPDATE_GOLDEN=1 cargo test --locked --test golden
@@ -72,13 +82,17 @@ files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
 	hadolint Dockerfile
 	typos
 
-.PHONY: static
-static: ## Builds both binaries as the image has them, static and stripped, into target/static/.
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(target) --bin juicefs-sidecar
+.PHONY: agent
+agent: ## Builds the agent as the image has it, static and stripped, into target/static/.
 	RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --locked --profile agent --target $(target) \
 		--no-default-features --bin jfs-agent
 	mkdir -p target/static
-	cp target/$(target)/release/juicefs-sidecar target/$(target)/agent/jfs-agent target/static/
+	cp target/$(target)/agent/jfs-agent target/static/
+
+.PHONY: static
+static: agent ## Builds both binaries as the image has them, static and stripped, into target/static/.
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(target) --bin juicefs-sidecar
+	cp target/$(target)/release/juicefs-sidecar target/static/
 
 .PHONY: static-check
 static-check: static ## Checks that the binaries are static, small, and run where nothing else is.

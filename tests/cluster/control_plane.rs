@@ -1,7 +1,9 @@
 //! A real control plane (etcd, API server, controller manager, scheduler) for tests; `tests/kubernetes/README.md` says which.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -61,6 +63,11 @@ pub(crate) fn directory() -> PathBuf {
 impl ControlPlane {
     /// Starts one and waits until it can be used.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with([])
+    }
+
+    /// Starts one with more arguments for `up`.
+    pub(crate) fn start_with<const N: usize>(arguments: [&OsStr; N]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
 
         let program = program()?;
@@ -70,6 +77,7 @@ impl ControlPlane {
             .arg("--until-eof")
             .arg("--state")
             .arg(&state)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

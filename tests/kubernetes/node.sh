@@ -5,6 +5,9 @@
 bridge=kube0 gateway=10.88.0.1 pods=10.88.0.0/16 node_services=10.96.0.0/16
 
 node_start() {
+    # The bridge has one name: another node goes first.
+    exec 8>"${TMPDIR:-/tmp}/kube-node.lock"
+    flock 8
     cert kubelet-server /CN=node "IP:$gateway,DNS:node"
     kubeconfig kubelet /O=system:nodes/CN=system:node:node
 

@@ -1,0 +1,225 @@
+//! The lives of ordinary pods whose claim is a JuiceFS volume.
+
+use std::{thread, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::node::{Node, eventually, shared};
+
+/// The application's image.
+const IMAGE: &str = "localhost/busybox:1";
+/// Runs until it is told to stop.
+const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+/// The client's image under another name, to be changed to.
+const OTHER_CLIENT: &str = "localhost/juicefs-mount:ce-1.4.2";
+
+/// The specification of a pod that runs a script with the volume at `/data`.
+fn spec(script: &str) -> Value {
+    json!({
+        "containers": [{"name": "app", "image": IMAGE, "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    })
+}
+
+fn pod(name: &str, annotations: &Value, spec: &Value) -> String {
+    let metadata = json!({"name": name, "annotations": annotations});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string()
+}
+
+fn uid(pod: &Value) -> String {
+    pod["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// How often the containers of a pod were started again.
+fn restarts(pod: &Value) -> Vec<(String, i64)> {
+    let statuses = ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
+    statuses
+        .map(|status| (status["name"].as_str().unwrap().to_owned(), status["restartCount"].as_i64().unwrap()))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// Deletes a pod and waits until nothing of it is left, in the API server and on the node.
+fn delete(node: &Node, name: &str) {
+    let uid = uid(&node.pod(name));
+    node.kubectl(&["delete", "pod", name, "--timeout=60s"]).unwrap();
+    node.gone(&uid);
+}
+
+#[test]
+fn a_deployment_finds_what_another_pod_wrote_and_leaves_nothing_behind() {
+    let Some(node) = shared() else { return };
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": spec(WAIT)}}});
+    node.apply(&deployment.to_string());
+    eventually("two replicas", || {
+        let ready = node.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"])?;
+        if ready == "2" { Ok(()) } else { node.kubectl(&["get", "pods"]).and_then(Err) }
+    });
+    let listed = node.kubectl(&["get", "pods", "-l", "app=web", "-o", "json"]).unwrap();
+    let pods: Value = serde_json::from_str(&listed).unwrap();
+    let names = [0, 1].map(|index| pods["items"][index]["metadata"]["name"].as_str().unwrap());
+    let status: Value = serde_json::from_str(
+        pods["items"][0]["metadata"]["annotations"]["sidecar.juicefs.com/status"].as_str().unwrap(),
+    )
+    .unwrap();
+    assert_eq!((&status["mode"], &status["containers"]), (&json!("resilient"), &json!(["jfs-agent"])));
+    // Not something else that is writable.
+    let table = node.shell(names[0], "grep ' /data ' /proc/mounts").unwrap();
+    assert!(table.contains("fuse.juicefs"), "{table}");
+    let written = node.shell(
+        names[0],
+        "head -c 3000000 /dev/urandom >/data/deployment && mkdir -p /data/a/b && echo x >/data/a/b/c && sha256sum </data/deployment",
+    );
+    assert_eq!(
+        node.shell(names[1], "cat /data/a/b/c; sha256sum </data/deployment").unwrap(),
+        format!("x\n{}", written.unwrap())
+    );
+    // Keys and operations are in there, for the client's user alone; root may read them, as root may read the node.
+    let special = node.shell(names[0], "stat -c '%u %a' /data/.config /data/.accesslog").unwrap();
+    assert_eq!(special, "2104124019 400\n2104124019 400\n");
+    let uids: Vec<_> = [0, 1].map(|index| uid(&pods["items"][index])).into();
+    node.kubectl(&["delete", "deployment", "web"]).unwrap();
+    for uid in uids {
+        node.gone(&uid);
+    }
+}
+
+#[test]
+fn a_job_with_all_kinds_of_mounts_completes() {
+    let Some(node) = shared() else { return };
+    // Any user may write there.
+    let prepare = "mkdir -p /all/job/of-1000 && chmod 777 /all/job/of-1000 && echo prepared >/all/job/note";
+    let work =
+        "set -e; test \"$(cat /note/note)\" = prepared; echo done >/mine/result; ! touch /note/x 2>/dev/null";
+    let mut spec = spec(work);
+    spec["restartPolicy"] = "Never".into();
+    spec["initContainers"] = json!([{"name": "prepare", "image": IMAGE, "command": ["sh", "-c", prepare],
+        "volumeMounts": [{"name": "v", "mountPath": "/all"}]}]);
+    let app = &mut spec["containers"][0];
+    app["securityContext"] = json!({"runAsUser": 1000, "runAsNonRoot": true});
+    app["env"] = json!([{"name": "WHO", "value": "of-1000"}]);
+    app["volumeMounts"] = json!([
+        {"name": "v", "mountPath": "/note", "subPath": "job", "readOnly": true},
+        {"name": "v", "mountPath": "/mine", "subPathExpr": "job/$(WHO)"}
+    ]);
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"},
+        "spec": {"backoffLimit": 0, "template": {"spec": spec}}});
+    node.apply(&job.to_string());
+    let done = node.kubectl(&["wait", "--for=condition=complete", "job/job", "--timeout=90s"]);
+    assert!(done.is_ok(), "{done:?}\n{:?}", node.kubectl(&["describe", "pods", "-l", "job-name=job"]));
+    let listed = node.kubectl(&["get", "pods", "-l", "job-name=job", "-o", "json"]).unwrap();
+    let pods: Value = serde_json::from_str(&listed).unwrap();
+    node.kubectl(&["delete", "job", "job"]).unwrap();
+    node.gone(&uid(&pods["items"][0]));
+}
+
+/// Rounds of creating, writing, renaming and reading a file. One that fails is tried again at once: what was in flight
+/// at a kill may fail, nothing that begins afterwards.
+const ROUNDS: &str = r#"
+cd /data && mkdir -p kills && cd kills
+round() { echo "$1" >new.$1 && mv new.$1 f.$1 && test "$(cat f.$1)" = "$1"; }
+n=0 again=0 lost=0
+while [ ! -e /tmp/stop ]; do
+    n=$((n + 1))
+    if ! round $n 2>>/tmp/errors; then
+        again=$((again + 1))
+        round $n.again 2>>/tmp/errors || lost=$((lost + 1))
+    fi
+done
+wrong=0 i=0
+while [ $i -lt $n ]; do i=$((i + 1)); test "$(cat f.$i)" = $i || test "$(cat f.$i.again)" = $i.again || wrong=$((wrong + 1)); done
+echo "$n $again $lost $wrong"
+"#;
+
+#[test]
+fn kills_of_the_client_go_unnoticed() {
+    const KILLS: u64 = 10;
+    let Some(node) = shared() else { return };
+    node.apply(&pod("kills", &json!({}), &spec(WAIT)));
+    node.ready("kills");
+    let said = thread::scope(|scope| {
+        let application = scope.spawn(|| node.shell("kills", ROUNDS));
+        for _ in 0..KILLS {
+            thread::sleep(Duration::from_millis(700));
+            node.kill_client(&node.pod("kills"));
+        }
+        thread::sleep(Duration::from_millis(700));
+        node.shell("kills", "touch /tmp/stop").unwrap();
+        application.join().unwrap().unwrap()
+    });
+    let counts: Vec<u64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let errors = node.shell("kills", "cat /tmp/errors; rm /tmp/stop").unwrap();
+    let &[rounds, again, lost, wrong] = counts.as_slice() else { panic!("{said}") };
+    eprintln!("{KILLS} kills: {rounds} rounds, {again} of them in flight at a kill and done again");
+    assert!(rounds > 50, "only {rounds} rounds");
+    assert!(again <= KILLS, "{again} rounds failed in {KILLS} kills: {errors}");
+    assert_eq!((lost, wrong), (0, 0), "operations failed although none was killed: {errors}");
+    // The agent has done it, not the kubelet.
+    assert_eq!(restarts(&node.pod("kills")), []);
+    delete(node, "kills");
+}
+
+#[test]
+fn the_client_is_upgraded_under_an_open_file() {
+    let Some(node) = shared() else { return };
+    node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));
+    node.ready("upgrade");
+    let script = "exec 3>/data/upgrade; n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); echo $n >&3 || exit 1; sleep 0.05; done; \
+                  exec 3>&-; echo $n; cat /data/upgrade";
+    let said = thread::scope(|scope| {
+        let application = scope.spawn(|| node.shell("upgrade", script));
+        eventually("a first line", || node.shell("upgrade", "test -s /data/upgrade"));
+        let path = json!([{"op": "replace", "path": "/spec/initContainers/1/image", "value": OTHER_CLIENT}]);
+        node.kubectl(&["patch", "pod", "upgrade", "--type=json", "--patch", &path.to_string()]).unwrap();
+        eventually("the client to be started anew", || {
+            let pod = node.pod("upgrade");
+            if restarts(&pod) == [("jfs-mount".to_owned(), 1)] {
+                Ok(())
+            } else {
+                Err(pod["status"].to_string())
+            }
+        });
+        node.ready("upgrade");
+        node.shell("upgrade", "touch /tmp/stop").unwrap();
+        application.join().unwrap()
+    });
+    let said = said.unwrap_or_else(|error| {
+        let log = node.kubectl(&["logs", "upgrade", "--container", "jfs-mount", "--previous"]);
+        panic!("{error}\n{}", log.unwrap_or_else(|error| error))
+    });
+    let (count, lines) = said.split_once('\n').unwrap();
+    let count: u32 = count.parse().unwrap();
+    let numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=count).collect::<Vec<_>>(), "a line was lost");
+    delete(node, "upgrade");
+}
+
+#[test]
+fn a_pod_that_says_so_is_classic_and_leaves_nothing_behind_either() {
+    let Some(node) = shared() else { return };
+    let annotations = json!({"sidecar.juicefs.com/mode": "classic"});
+    node.apply(&pod("classic", &annotations, &spec(WAIT)));
+    node.ready("classic");
+    assert_eq!(node.shell("classic", "echo x >/data/classic && cat /data/classic").unwrap(), "x\n");
+    assert!(node.pod("classic")["spec"]["initContainers"].as_array().unwrap().len() == 1);
+    delete(node, "classic");
+}
+
+#[test]
+fn what_an_application_writes_while_it_ends_is_there_afterwards() {
+    let Some(node) = shared() else { return };
+    let script = "trap 'for i in 1 2 3 4 5 6 7 8; do echo $i >>/data/last; sleep 0.25; done; exit 0' TERM; \
+                  while :; do sleep 3600 & wait $!; done";
+    node.apply(&pod("last", &json!({}), &spec(script)));
+    node.ready("last");
+    delete(node, "last");
+    node.apply(&pod("after", &json!({}), &spec(WAIT)));
+    node.ready("after");
+    assert_eq!(node.shell("after", "cat /data/last").unwrap(), "1\n2\n3\n4\n5\n6\n7\n8\n");
+    delete(node, "after");
+}
