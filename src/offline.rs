@@ -7,11 +7,13 @@
 pub mod changes;
 pub mod configuration;
 pub mod documents;
+mod edit;
 pub mod files;
 mod locate;
 pub mod manifests;
 pub mod objects;
 pub mod render;
+pub mod templates;
 mod unique;
 pub mod workloads;
 mod yaml;

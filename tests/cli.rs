@@ -95,13 +95,119 @@ const UNTOUCHED: &str = "# licence\n---\napiVersion: v1   # the core\nkind: Pod\
     spec:\n   containers:\n      - {name: c,   image: i}\n---\n# only a comment\n---\nkind: Other\r\nmode: 0644\n...\n---\n\
     {\"apiVersion\": \"v1\", \"kind\": \"List\",\n  \"items\": []}\n---\nreplicaCount: 1";
 
+const NO_KIND: &str = "warning: no manifest of Kubernetes, it has no kind; printed as it is\n";
+const NO_WORKLOAD: &str = "no workload among the manifests\n";
+const REFUSED: &str = "hint: what was refused is printed as it was, without clients\n";
+
 #[test]
 fn what_has_no_juicefs_volume_is_printed_byte_for_byte() {
-    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml"]), ran(0, UNTOUCHED, ""));
-    assert_eq!(run_with(&[], &["inject", "-f", "-"], UNTOUCHED), ran(0, UNTOUCHED, ""));
-    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["uninject", "-f", "a.yaml"]), ran(0, UNTOUCHED, ""));
-    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml", "-o", "diff"]), ran(0, "", ""));
-    assert_eq!(run(&[("a.yaml", UNTOUCHED)], &["inject", "-f", "a.yaml", "-o", "patch"]), ran(0, "[]\n", ""));
+    let odd = format!("a.yaml:19: {NO_KIND}");
+    let files = [("a.yaml", UNTOUCHED)];
+    assert_eq!(run(&files, &["inject", "-f", "a.yaml"]), ran(0, UNTOUCHED, &odd));
+    assert_eq!(
+        run_with(&[], &["inject", "-f", "-"], UNTOUCHED),
+        ran(0, UNTOUCHED, &odd.replace("a.yaml", "<stdin>"))
+    );
+    assert_eq!(run(&files, &["uninject", "-f", "a.yaml"]), ran(0, UNTOUCHED, ""));
+    assert_eq!(run(&files, &["inject", "-f", "a.yaml", "-o", "diff"]), ran(0, "", &odd));
+    assert_eq!(run(&files, &["inject", "-f", "a.yaml", "-o", "patch"]), ran(0, "[]\n", &odd));
+}
+
+/// As people write them: comments, quotes, flow style, a deeper margin, no line end at the end.
+const WRITTEN: &str = "\
+# head
+apiVersion: apps/v1 # inline
+kind: Deployment
+metadata: {name: 'web', namespace: quickstart} # flow
+spec:
+    template:
+        spec:
+            containers:
+            # the application
+            - name: app   # app
+              image: \"busybox\"   # renovate: datasource=docker
+              volumeMounts: [{name: site, mountPath: /data}] # mounts
+            volumes: # many
+            - name: site
+              persistentVolumeClaim:
+                claimName: site";
+
+fn quickstart(file: &str) -> String {
+    std::fs::read_to_string(format!("{QUICKSTART}/{file}")).unwrap()
+}
+
+#[test]
+fn changed_documents_keep_their_form() {
+    let cluster = ["1-namespace.yaml", "2-secret.yaml", "3-storageclass.yaml", "4-claim.yaml"]
+        .map(quickstart)
+        .join("---\n");
+    for (written, end) in [(WRITTEN.to_owned(), "\n"), (WRITTEN.replace('\n', "\r\n"), "\r\n")] {
+        let files = [("dir/a.yaml", &*written), ("cluster.yaml", &*cluster)];
+        let arguments = ["inject", "-f", "dir/a.yaml", "--cluster", "cluster.yaml"];
+        let injected = run(&files, &arguments).stdout;
+        for line in written.split(end).filter(|line| line.contains('#')) {
+            let kept = line.split('#').nth(1).unwrap();
+            assert!(injected.contains(kept), "{line}: {injected}");
+        }
+        assert!(injected.contains("image: \"busybox\"   # renovate"), "{injected}");
+        assert!(
+            injected.contains("{name: site, mountPath: /data, mountPropagation: \"HostToContainer\"}"),
+            "{injected}"
+        );
+        assert_eq!(injected.matches('\n').count(), injected.matches(end).count(), "{injected:?}");
+        let files = [("a.yaml", &*injected)];
+        assert_eq!(run(&files, &["uninject", "-f", "a.yaml"]).stdout, written);
+    }
+}
+
+#[test]
+fn files_are_changed_in_place_as_the_diff_says() {
+    let cluster = ["1-namespace.yaml", "2-secret.yaml", "3-storageclass.yaml", "4-claim.yaml"]
+        .map(quickstart)
+        .join("---\n");
+    let directory =
+        Directory::new(&[("dir/a.yaml", WRITTEN), ("dir/b.yaml", POD), ("cluster.yaml", &cluster)]);
+    let run = |arguments: &[&str]| Ran::from(command(&directory.0, arguments).output().unwrap());
+    let diff = run(&["inject", "-f", "dir", "--cluster", "cluster.yaml", "-o", "diff"]);
+    std::fs::write(directory.0.join("change.diff"), &diff.stdout).unwrap();
+    let written = |name: &str| std::fs::read_to_string(directory.0.join(name)).unwrap();
+    let in_place = run(&["inject", "-i", "-f", "dir", "--cluster", "cluster.yaml"]);
+    assert_eq!((in_place.code, &*in_place.stdout), (Some(0), ""));
+    let injected = written("dir/a.yaml");
+    assert!(injected.contains("jfs-mount") && written("dir/b.yaml") == POD, "{injected}");
+    std::fs::write(directory.0.join("dir/a.yaml"), WRITTEN).unwrap();
+    let apply =
+        Command::new("git").args(["apply", "-p0", "change.diff"]).current_dir(&directory.0).output().unwrap();
+    assert!(apply.status.success(), "{}", String::from_utf8_lossy(&apply.stderr));
+    assert_eq!(written("dir/a.yaml"), injected);
+    let stdin = run(&["inject", "-i", "-f", "-"]);
+    assert_eq!(stdin.code, Some(0), "nothing to write: {}", stdin.stderr);
+    let coloured =
+        run(&["inject", "-f", "dir", "-o", "diff", "--color", "always", "--cluster", "cluster.yaml"]);
+    assert!(!coloured.stdout.contains("\u{1b}[32m"), "it is injected: {}", coloured.stdout);
+    let coloured = run(&["uninject", "-f", "dir", "-o", "diff", "--color", "always"]);
+    assert!(coloured.stdout.contains("\u{1b}[31m-"), "{}", coloured.stdout);
+}
+
+#[test]
+fn kinds_of_others_have_their_pods_where_somebody_says() {
+    let cluster = ["1-namespace.yaml", "2-secret.yaml", "3-storageclass.yaml", "4-claim.yaml"]
+        .map(quickstart)
+        .join("---\n");
+    let odd = WRITTEN.replace("apps/v1", "example.com/v1").replace("Deployment", "Tool");
+    let files = [("a.yaml", &*odd), ("cluster.yaml", &*cluster)];
+    let unknown = run(&files, &["inject", "-f", "a.yaml", "--cluster", "cluster.yaml"]);
+    let said = "a.yaml:2 example.com Tool/quickstart/web: warning: not a kind that is changed here (--template-path says where \
+                its pods are); its pods are injected by the webhook when they are created\n";
+    assert_eq!(unknown, ran(0, &odd, &[said, NO_WORKLOAD].concat()));
+    let path = "Tool.example.com=/spec/template";
+    let known =
+        run(&files, &["inject", "-f", "a.yaml", "--cluster", "cluster.yaml", "--template-path", path]);
+    assert!(known.stdout.contains("jfs-mount"), "{}", known.stderr);
+    let undone = run(&[("a.yaml", &known.stdout)], &["uninject", "-f", "a.yaml", "--template-path", path]);
+    assert_eq!(undone.stdout, odd);
+    let wrong = run(&files, &["inject", "-f", "a.yaml", "--template-path", "Tool"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("KIND.GROUP=POINTER"), "{}", wrong.stderr);
 }
 
 #[test]
@@ -114,7 +220,9 @@ fn directories_are_read_in_order_without_hidden_files_and_directories_below() {
         ("in/.hidden.yaml", "not: [yaml"),
         ("in/below/d.yaml", "not: [yaml"),
     ];
-    assert_eq!(run(&files, &["inject", "-f", "in"]), ran(0, "a: 1\n---\nb: 2\n---\n{\"c\": 3}\n", ""));
+    let odd = ["a.yaml", "b.yml", "c.json"].map(|name| format!("in/{name}:1: {NO_KIND}")).concat();
+    let all = "a: 1\n---\nb: 2\n---\n{\"c\": 3}\n";
+    assert_eq!(run(&files, &["inject", "-f", "in"]), ran(0, all, &(odd + NO_WORKLOAD)));
     assert_eq!(
         run(&files, &["inject", "-f", "in/c.json", "in/a.yaml"]).stdout,
         "---\n{\"c\": 3}\n---\na: 1\n"
@@ -196,7 +304,7 @@ fn what_is_not_understood_stops_nothing_else() {
                it too\n";
     let files = [("a.yaml", NOT_UNDERSTOOD)];
     let result = run(&files, &["inject", "-f", "a.yaml"]);
-    assert_eq!(result, ran(1, NOT_UNDERSTOOD, &[claim, other, web].concat()));
+    assert_eq!(result, ran(1, NOT_UNDERSTOOD, &[claim, other, web, REFUSED].concat()));
     let explained = run(&files, &["explain", "-f", "a.yaml", "-o", "json"]);
     assert_eq!((explained.code, &*explained.stderr), (Some(1), claim));
 }
@@ -271,7 +379,10 @@ fn a_stateful_set_with_juicefs_claim_templates_is_refused_and_the_others_printed
                    spec.volumeClaimTemplates[0]: claim template \"data\" is of the JuiceFS class \"fast\", and each pod \
                    gets a claim of its own; apply it as it is: the webhook injects each pod when it is created\n";
     let files = [("a.yaml", CLAIM_TEMPLATE)];
-    assert_eq!(run(&files, &["inject", "-f", "a.yaml"]), ran(1, CLAIM_TEMPLATE, refusal));
+    assert_eq!(
+        run(&files, &["inject", "-f", "a.yaml"]),
+        ran(1, CLAIM_TEMPLATE, &(refusal.to_owned() + REFUSED))
+    );
     let explained = run(&files, &["explain", "-f", "a.yaml", "-o", "json"]);
     assert_eq!((explained.code, &*explained.stderr), (Some(1), ""));
     let value: Value = serde_json::from_str(&explained.stdout).unwrap();
@@ -335,7 +446,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         .unwrap();
     drop(child.stdout.take());
     let result = Ran::from(child.wait_with_output().unwrap());
-    assert_eq!(result, ran(0, "", ""));
+    assert_eq!(result, ran(0, "", &format!("a.yaml:1: {NO_KIND}{NO_WORKLOAD}")));
 }
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart");
@@ -350,13 +461,9 @@ fn explained(files: &[(&str, &str)], arguments: &[&str]) -> Value {
 fn the_quickstart_shows_what_is_added_to_its_deployment() {
     let diff = run(&[], &["inject", "-f", QUICKSTART, "-o", "diff"]);
     assert_eq!(diff.code, Some(0), "{}", diff.stderr);
-    let title = format!("{QUICKSTART}/5-deployment.yaml Deployment/quickstart/web");
-    assert!(
-        diff.stdout.starts_with(&format!("--- {title} (before)\n+++ {title} (after)\n@@ ")),
-        "{}",
-        diff.stdout
-    );
-    for line in ["+      - name: jfs-claim-site\n", "name: jfs-mount\n", "subdir=quickstart/site"] {
+    let title = format!("{QUICKSTART}/5-deployment.yaml");
+    assert!(diff.stdout.starts_with(&format!("--- {title}\n+++ {title}\n@@ ")), "{}", diff.stdout);
+    for line in ["+        - name: jfs-claim-site\n", "name: jfs-mount\n", "subdir=quickstart/site"] {
         assert!(diff.stdout.contains(line), "{line}: {}", diff.stdout);
     }
     assert!(!diff.stdout.contains("change-me") && !diff.stdout.contains('\u{1b}'), "{}", diff.stdout);
@@ -508,7 +615,7 @@ fn explain_tells_people_about_each_volume() {
     assert!(result.stdout.contains(volume), "{}", result.stdout);
     assert!(!result.stdout.contains("change-me"), "{}", result.stdout);
     let nothing = run(&[("a.yaml", "a: 1\n")], &["explain", "-f", "a.yaml"]);
-    assert_eq!(nothing, ran(0, "", "no workload among the manifests\n"));
+    assert_eq!(nothing, ran(0, "", &format!("a.yaml:1: {NO_KIND}{NO_WORKLOAD}")));
 }
 
 #[test]

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     inject::{Decision, VolumeReport},
-    offline::{render, workloads::workloads},
+    offline::{
+        render,
+        workloads::{remarks, workloads},
+    },
 };
 
 /// `explain`
@@ -68,7 +71,12 @@ impl Arguments {
         let engine = situation.engine(true);
         let mut explained = Vec::new();
         let mut code = 0;
-        for workload in documents.iter().flat_map(workloads) {
+        for notice in
+            documents.iter().flat_map(|one| remarks(one, &self.files.template_path, &scope.namespace))
+        {
+            output.tell(&notice.to_string());
+        }
+        for workload in documents.iter().flat_map(|one| workloads(one, &self.files.template_path)) {
             let decision = workload.decide(&engine, &situation.manifests, &scope);
             code = code.max(decision.code.kind().exit_code());
             let (place, title) = (workload.object.place(), workload.object.title(&scope.namespace));

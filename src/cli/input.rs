@@ -12,6 +12,7 @@ use crate::{
     offline::{
         Configuration, Document, Manifests,
         files::{self, Source},
+        templates::TemplatePath,
         workloads::Scope,
     },
 };
@@ -23,6 +24,11 @@ pub(super) struct Files {
     /// input; the storage objects, Secrets, Nodes, Namespaces and the ConfigMap among them count as the cluster
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     pub(super) filename: Vec<Source>,
+
+    /// Where objects of a kind that is not known here have their pods: KIND.GROUP=POINTER, such as
+    /// Tool.example.com=/spec/workers/*/template; may be given several times
+    #[arg(long, value_name = "KIND.GROUP=POINTER")]
+    pub(super) template_path: Vec<TemplatePath>,
 }
 
 impl Files {

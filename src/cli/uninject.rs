@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    inject::{Form, Told},
+    inject::{Results, Said, Told},
     input::Files,
     output::Output,
 };
@@ -20,9 +20,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     files: Files,
 
-    /// What to print
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
-    output: Form,
+    #[command(flatten)]
+    results: Results,
 }
 
 const EXAMPLES: &str = "\
@@ -36,10 +35,12 @@ impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
         let documents = self.files.read()?;
         let mut changes = Changes::new(&documents);
-        let mut code = 0;
+        let mut said = Said::default();
+        let (mut code, mut found) = (0, false);
         for (index, document) in documents.iter().enumerate() {
-            for workload in workloads(document) {
-                let mut told = Told { workload: &workload, namespace: "", output };
+            for workload in workloads(document, &self.files.template_path) {
+                found = true;
+                let mut told = Told { workload: &workload, namespace: "", said: &mut said };
                 match inject::uninject(workload.pod) {
                     Ok(None) => {}
                     Ok(Some(patch)) => {
@@ -57,8 +58,12 @@ impl Arguments {
                 }
             }
         }
+        said.tell(output);
+        if !found {
+            output.tell("no workload among the manifests");
+        }
         if code < Kind::Failure.exit_code() {
-            output.write(self.output.render(&changes, output.colours).as_bytes())?;
+            self.results.deliver(&changes, output)?;
         }
         Ok(code)
     }

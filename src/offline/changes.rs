@@ -29,10 +29,6 @@ pub struct Change {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The object as it was.
-    pub before: Value,
-    /// The object as it is now.
-    pub after: Value,
     /// The operations, paths from the root of the document.
     pub patch: Patch,
 }
@@ -68,9 +64,11 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let object = &workload.object;
-        let mut after = object.value.clone();
-        apply(&mut after, &patch_under(workload.pod_path, patch))?;
-        if after == *object.value {
+        // Another pod of the same object may have been changed already.
+        let current = contents.as_ref().and_then(|contents| contents.pointer(&object.pointer));
+        let mut after = current.unwrap_or(object.value).clone();
+        apply(&mut after, &patch_under(&workload.pod_path, patch))?;
+        if after == *current.unwrap_or(object.value) {
             return Ok(());
         }
         let contents = contents.get_or_insert_with(|| document.value.clone());
@@ -82,8 +80,6 @@ impl<'a> Changes<'a> {
             kind: object.kind.to_string(),
             namespace: namespace.to_owned(),
             name: object.name().to_owned(),
-            before: object.value.clone(),
-            after,
             patch: patch_under(&format!("{}{}", object.pointer, workload.pod_path), patch),
         });
         Ok(())
@@ -178,7 +174,7 @@ mod tests {
             }
             text.extend([&" ".repeat(indent), "spec: {containers: [{name: a}]}\n"]);
             let documents = documents::parse("x.yaml", &text).expect("readable");
-            let workloads = workloads::workloads(documents.first().expect("one"));
+            let workloads = workloads::workloads(documents.first().expect("one"), &[]);
             let workload = workloads.first().expect(&text);
             let mut changes = Changes::new(&documents);
             let patch = patch(json!([{"op": "add", "path": "/spec/containers/0", "value": {"name": "b"}}]));
@@ -205,7 +201,7 @@ mod tests {
         let text = "kind: PodList\napiVersion: v1\nitems: [{metadata: {name: a}}, {metadata: {name: b}}]\n";
         let documents = documents::parse("x.yaml", text).expect("readable");
         let mut changes = Changes::new(&documents);
-        for workload in workloads::workloads(documents.first().expect("one")) {
+        for workload in workloads::workloads(documents.first().expect("one"), &[]) {
             let patch = patch(json!([{"op": "add", "path": "/spec", "value": {}}]));
             changes.apply_operations(0, &workload, "", &patch).expect("applies");
         }
@@ -229,10 +225,10 @@ mod tests {
 
     #[test]
     fn jobs_of_other_groups_and_deployments_without_a_template_are_no_workloads() {
-        let text = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: {spec: {}}}\n---\n\
+        let text = "apiVersion: example.com/v1alpha1\nkind: Job\nspec: {template: {spec: {}}}\n---\n\
                     apiVersion: apps/v1\nkind: Deployment\nspec: {replicas: 3}\n";
         for document in documents::parse("x.yaml", text).expect("readable") {
-            assert!(workloads::workloads(&document).is_empty());
+            assert!(workloads::workloads(&document, &[]).is_empty());
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context as _;
+
 use super::{Document, InputError, documents};
 
 /// What `-f` and `--cluster` name.
@@ -80,6 +82,21 @@ pub fn read_text(source: &Source) -> Result<String, InputError> {
         let what = "not UTF-8 text".to_owned();
         InputError { file, line: Some(line), document: 0, object: String::new(), field: String::new(), what }
     })
+}
+
+/// Writes texts into their files.
+///
+/// # Errors
+/// A file that cannot be written; those before it are.
+pub fn write(files: &[(&str, String)]) -> anyhow::Result<()> {
+    for (file, text) in files {
+        anyhow::ensure!(
+            *file != Source::Stdin.to_string(),
+            "the standard input cannot be written in place: name files"
+        );
+        fs::write(file, text).with_context(|| format!("{file}: cannot be written"))?;
+    }
+    Ok(())
 }
 
 fn manifests_in(directory: &Path) -> io::Result<Vec<PathBuf>> {

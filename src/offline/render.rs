@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::{
-    changes::{Change, Changes},
+    changes::Changes,
     documents::{Document, Format, is_filling, is_marker},
+    edit,
 };
 
 pub use super::yaml::write as yaml;
@@ -81,26 +82,50 @@ pub fn patches(changes: &Changes<'_>) -> String {
     json(&Value::Array(list))
 }
 
-/// A unified diff of every changed workload, before and after written in the same way.
-pub fn diffs(changes: &Changes<'_>, colours: bool) -> String {
-    changes.changes().iter().map(|change| diff(change, colours)).collect()
+/// Every file that changes, with its text as it is to be.
+pub fn changed_files<'a>(changes: &'a Changes<'_>) -> Vec<(&'a str, String)> {
+    files(changes)
+        .into_iter()
+        .filter(|(_, before, after)| before != after)
+        .map(|(file, _, after)| (file, after))
+        .collect()
 }
 
-fn diff(change: &Change, colours: bool) -> String {
-    let title: Vec<&str> = [&*change.kind, &*change.namespace, &*change.name]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect();
-    let title = format!("{} {}", change.file, title.join("/"));
-    let (before, after) = (yaml(&change.before), yaml(&change.after));
-    let difference = TextDiff::from_lines(&*before, &*after);
+/// Each file before and after; documents of one file stand together.
+fn files<'a>(changes: &'a Changes<'_>) -> Vec<(&'a str, String, String)> {
+    let mut files: Vec<(&str, String, String)> = Vec::new();
+    for (document, changed) in changes.documents() {
+        let file = &*document.place.file;
+        if files.last().is_none_or(|(last, ..)| *last != file) {
+            files.push((file, String::new(), String::new()));
+        }
+        if let Some((_, before, after)) = files.last_mut() {
+            before.push_str(&document.text);
+            after.push_str(
+                &changed.map_or(Cow::Borrowed(&*document.text), |value| rewritten(document, value).into()),
+            );
+        }
+    }
+    files
+}
+
+/// A unified diff of every file that changes, as `patch -p0` and `git apply -p0` take it.
+pub fn diffs(changes: &Changes<'_>, colours: bool) -> String {
+    files(changes).iter().map(|(file, before, after)| diff(file, before, after, colours)).collect()
+}
+
+fn diff(file: &str, before: &str, after: &str, colours: bool) -> String {
+    let difference = TextDiff::from_lines(before, after);
     let mut text = String::new();
+    if before == after {
+        return text;
+    }
     let mut line = |style: anstyle::Style, content: &str| {
         let _ =
             if colours { writeln!(text, "{style}{content}{style:#}") } else { writeln!(text, "{content}") };
     };
-    line(HEADER, &format!("--- {title} (before)"));
-    line(HEADER, &format!("+++ {title} (after)"));
+    line(HEADER, &format!("--- {file}"));
+    line(HEADER, &format!("+++ {file}"));
     for hunk in difference.unified_diff().context_radius(3).iter_hunks() {
         line(HUNK, hunk.header().to_string().trim_end());
         for change in hunk.iter_changes() {
@@ -109,7 +134,11 @@ fn diff(change: &Change, colours: bool) -> String {
                 ChangeTag::Delete => ('-', DELETED),
                 ChangeTag::Insert => ('+', INSERTED),
             };
-            line(style, &format!("{sign}{}", change.value().trim_end_matches('\n')));
+            let content = change.value();
+            line(style, &format!("{sign}{}", content.strip_suffix('\n').unwrap_or(content)));
+            if !content.ends_with('\n') {
+                line(anstyle::Style::new(), "\\ No newline at end of file");
+            }
         }
     }
     text
@@ -120,8 +149,14 @@ const HUNK: anstyle::Style = anstyle::AnsiColor::Cyan.on_default();
 const DELETED: anstyle::Style = anstyle::AnsiColor::Red.on_default();
 const INSERTED: anstyle::Style = anstyle::AnsiColor::Green.on_default();
 
-/// A changed document in its own format, below the comments and the marker it had above its contents.
+/// A changed document in its own format: its text with the changes in it, or, where those cannot be put there, below
+/// the comments and the marker it had above its contents.
 fn rewritten(document: &Document, value: &Value) -> String {
+    if document.format == Format::Yaml
+        && let Some(text) = edit::edited(document, value)
+    {
+        return text;
+    }
     let mut text = String::new();
     for line in document.text.split_inclusive('\n') {
         let bare = line.trim_start_matches('\u{feff}');
@@ -186,7 +221,7 @@ mod tests {
         }
         let mut changes = Changes::new(&found);
         for (index, document) in found.iter().enumerate() {
-            for workload in workloads::workloads(document) {
+            for workload in workloads::workloads(document, &[]) {
                 if Some(workload.object.name()) == change {
                     let patch = json!([{"op": "add", "path": "/spec", "value": {"x": "on"}}]);
                     let patch = serde_json::from_value(patch).expect("a patch");
@@ -229,7 +264,7 @@ mod tests {
         assert_eq!(
             rendered(TWO, Some("a"), stream),
             format!(
-                "# licence\n---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  x: \"on\"\n---\n# two{second}"
+                "# licence\n---\napiVersion: v1 # one\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  x: \"on\"\n---\n# two{second}"
             )
         );
         let changed = rendered(TWO, Some("b"), stream);
@@ -250,8 +285,8 @@ mod tests {
     fn a_diff_shows_only_what_changed() {
         assert_eq!(
             rendered(TWO, Some("a"), |changes| diffs(changes, false)),
-            "--- 0.yaml Pod/n/a (before)\n+++ 0.yaml Pod/n/a (after)\n@@ -2,3 +2,5 @@\n kind: Pod\n metadata:\n   name: a\n\
-             +spec:\n+  x: \"on\"\n"
+            "--- 0.yaml\n+++ 0.yaml\n@@ -3,6 +3,8 @@\n apiVersion: v1 # one\n kind: Pod\n metadata: {name: a}\n+spec:\n\
+             +  x: \"on\"\n ---\n # two\n {\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"b\"}}\n"
         );
         assert!(
             rendered(TWO, Some("a"), |changes| diffs(changes, true)).contains("\u{1b}[32m+spec:\u{1b}[0m\n")

@@ -4,7 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Document, InputError, Manifests, Object, objects::objects};
+use super::{
+    Document, InputError, Manifests, Notice, Object,
+    objects::objects,
+    templates::{self, TemplatePath},
+};
 use crate::{
     inject::{Decision, Engine, Family, STATUS, Subject},
     outcome::{Code, Refusal},
@@ -17,7 +21,7 @@ pub struct Workload<'a> {
     /// The Pod, Deployment, …
     pub object: Object<'a>,
     /// JSON pointer from the object's root to the pod or its template.
-    pub pod_path: &'static str,
+    pub pod_path: String,
     /// The pod, or the pod template.
     pub pod: &'a Value,
 }
@@ -32,28 +36,31 @@ pub struct Scope {
 }
 
 /// The workloads of a document; a Deployment without a template (a kustomize patch, say) is none.
-pub fn workloads(document: &Document) -> Vec<Workload<'_>> {
-    objects(document)
-        .into_iter()
-        .filter_map(|object| {
-            let pod_path = pod_path(&object)?;
-            let pod = object.value.pointer(pod_path).filter(|pod| !pod.is_null())?;
-            Some(Workload { object, pod_path, pod })
+pub fn workloads<'a>(document: &'a Document, configured: &[TemplatePath]) -> Vec<Workload<'a>> {
+    let pods_of = |object: Object<'a>| {
+        let paths = templates::pods(&object, configured);
+        paths.into_iter().filter_map(move |pod_path| {
+            let pod = object.value.pointer(&pod_path)?;
+            Some(Workload { object: object.clone(), pod_path, pod })
         })
-        .collect()
+    };
+    objects(document).into_iter().flat_map(pods_of).collect()
 }
 
-/// Where the pod is; the group is looked at because others have a `Job` too.
-fn pod_path(object: &Object<'_>) -> Option<&'static str> {
-    match (object.group(), &*object.kind) {
-        ("", "Pod") => Some(""),
-        ("", "ReplicationController")
-        | ("apps" | "extensions", "Deployment" | "ReplicaSet" | "DaemonSet")
-        | ("apps", "StatefulSet")
-        | ("batch", "Job") => Some("/spec/template"),
-        ("batch", "CronJob") => Some("/spec/jobTemplate/spec/template"),
-        _ => None,
+/// What there is to say of a document's objects that are no workloads and might be taken for some.
+pub fn remarks(document: &Document, configured: &[TemplatePath], namespace: &str) -> Vec<Notice> {
+    let objects = objects(document);
+    if objects.is_empty() && !document.value.is_null() && document.value.get("kind").is_none() {
+        let what = "no manifest of Kubernetes, it has no kind; printed as it is".to_owned();
+        return vec![Notice { place: document.place.to_string(), what }];
     }
+    let unknown = objects.into_iter().filter(|object| templates::pods(object, configured).is_empty());
+    let remark = |object: Object<'_>| {
+        let group = if object.group().is_empty() { String::new() } else { format!("{} ", object.group()) };
+        let place = format!("{} {group}{}", object.place(), object.title(namespace));
+        Some(Notice { place, what: templates::remark(&object)? })
+    };
+    unknown.filter_map(remark).collect()
 }
 
 impl Workload<'_> {
@@ -80,7 +87,7 @@ impl Workload<'_> {
         namespace: &str,
         family: Family,
     ) -> Result<Decision, InputError> {
-        let pod: Pod<'_> = self.object.read(self.pod_path)?;
+        let pod: Pod<'_> = self.object.read(&self.pod_path)?;
         self.check_maps()?;
         let opted_out =
             pod.metadata.labels.as_ref().is_some_and(|labels| labels.disable.as_deref() == Some("true"));
@@ -88,7 +95,7 @@ impl Workload<'_> {
             return Ok(refusal.into());
         }
         // A template's pods are many; a pod that was created has an identity of its own.
-        let identity = match self.pod_path {
+        let identity = match self.pod_path.as_str() {
             "" => pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty()),
             _ => None,
         };
@@ -194,7 +201,7 @@ mod tests {
         let mut changes = Changes::new(documents);
         let mut codes = Vec::new();
         for (index, document) in documents.iter().enumerate() {
-            for workload in workloads(document) {
+            for workload in workloads(document, &[]) {
                 let decision = workload.decide(&engine, &manifests, &scope);
                 changes.apply(index, &workload, "default", &decision.patch).expect("the patch applies");
                 codes.push(decision.code);
