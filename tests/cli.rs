@@ -189,6 +189,60 @@ fn files_are_changed_in_place_as_the_diff_says() {
     assert!(coloured.stdout.contains("\u{1b}[31m-"), "{}", coloured.stdout);
 }
 
+const CLASS_THEN_CHANGED: &str = "
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: made, namespace: quickstart, uid: u-1}
+spec: {accessModes: [ReadWriteMany], storageClassName: changed, volumeName: pvc-u-1}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: pvc-u-1}
+spec:
+  accessModes: [ReadWriteMany]
+  claimRef: {namespace: quickstart, name: made, uid: u-1}
+  mountOptions: [cache-size=1024]
+  storageClassName: changed
+  csi:
+    driver: csi.juicefs.com
+    volumeHandle: pvc-u-1
+    nodePublishSecretRef: {namespace: quickstart, name: juicefs-secret}
+    volumeAttributes: {subPath: pvc-u-1}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: changed}
+provisioner: csi.juicefs.com
+mountOptions: [cache-size=2048]
+parameters:
+  csi.storage.k8s.io/node-publish-secret-name: juicefs-secret
+  csi.storage.k8s.io/node-publish-secret-namespace: quickstart
+  juicefs/mount-cpu-limit: \"3\"
+";
+
+#[test]
+fn explain_says_when_a_class_was_changed_after_it_made_a_volume() {
+    let secret = quickstart("2-secret.yaml");
+    let name = secret.lines().find_map(|line| line.trim().strip_prefix("name: ")).unwrap();
+    let cluster = quickstart("1-namespace.yaml")
+        + "---\n"
+        + &secret
+        + &CLASS_THEN_CHANGED.replace("juicefs-secret", name);
+    let written = WRITTEN.replace("claimName: site", "claimName: made");
+    let files = [("a.yaml", &*written), ("cluster.yaml", &*cluster)];
+    let explained = run(&files, &["explain", "-f", "a.yaml", "--cluster", "cluster.yaml"]);
+    let said = "storageclass \"changed\" was changed after persistentvolume \"pvc-u-1\" was made, which keeps what it was made \
+                with: mountOptions, parameters[\"juicefs/mount-cpu-limit\"]";
+    assert!(explained.stdout.contains(said), "{} {}", explained.stdout, explained.stderr);
+    let injected = run(&files, &["inject", "-f", "a.yaml", "--cluster", "cluster.yaml"]);
+    assert!(
+        injected.stdout.contains("jfs-mount") && !injected.stderr.contains("was changed"),
+        "{}",
+        injected.stderr
+    );
+}
+
 #[test]
 fn kinds_of_others_have_their_pods_where_somebody_says() {
     let cluster = ["1-namespace.yaml", "2-secret.yaml", "3-storageclass.yaml", "4-claim.yaml"]

@@ -11,9 +11,13 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{check::Fault, patch::PatchItem};
+use super::{
+    cache::{CacheDirectoryPatch, CacheSource},
+    check::Fault,
+    patch::PatchItem,
+};
 use crate::{
-    identifier::{LABEL_GRAMMAR, is_label},
+    identifier::{LABEL_GRAMMAR, NAME_GRAMMAR, is_label, is_name},
     notation::Quantity,
 };
 
@@ -21,6 +25,8 @@ type Checked = Result<(), Fault>;
 
 /// Where the clients' own mounts are.
 const CLIENT_DIRECTORY: &str = "/jfs";
+/// A file that is mounted into clients.
+const UPDATEDB: &str = "/etc/updatedb.conf";
 /// Fields of a pod that a variable can hold, beside single labels and annotations.
 const POD_FIELDS: [&str; 9] = [
     "metadata.name",
@@ -52,6 +58,15 @@ pub(super) fn check(item: &PatchItem) -> Checked {
         self::volume(&format!("volumes[{position}]"), volume)?;
     }
     mounts(item.volume_mounts.as_deref().unwrap_or_default())?;
+    for (position, device) in item.volume_devices.iter().flatten().enumerate() {
+        if device.device_path.is_empty() {
+            let field = format!("volumeDevices[{position}].devicePath");
+            return fault(field, "is missing", "say where the device is to be");
+        }
+    }
+    for directory in item.cache_dirs.iter().flatten() {
+        cache_directory(directory)?;
+    }
     item.resources.as_ref().map_or(Ok(()), resources)
 }
 
@@ -200,6 +215,23 @@ fn port(field: &str, port: Option<&IntOrString>) -> Checked {
         Ok(())
     } else {
         fault(field, "is not a port", "give a number from 1 to 65535, or a port's name")
+    }
+}
+
+fn cache_directory(directory: &CacheDirectoryPatch) -> Checked {
+    let path = directory.path.trim_end_matches('/');
+    match &directory.source {
+        CacheSource::Claim(name) if !name.contains("${") && !is_name(name) => {
+            let what = format!("{name:?} is not a name that Kubernetes takes ({NAME_GRAMMAR})");
+            fault("cacheDirs.name", what, "name a claim")
+        }
+        CacheSource::HostPath
+            if path == CLIENT_DIRECTORY || path == UPDATEDB || path.starts_with("/jfs/") =>
+        {
+            let what = format!("{path:?} is where the client itself has something mounted");
+            fault("cacheDirs.path", what, "choose another directory")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -380,6 +412,12 @@ mod tests {
             (
                 "resources: {requests: {ephemeral-storage: 2Gi}, limits: {ephemeral-storage: 1Gi}}",
                 "resources.requests.ephemeral-storage: has a request above",
+            ),
+            ("volumeDevices: [{name: a}]", "volumeDevices[0].devicePath: is missing"),
+            ("cacheDirs: [{type: PVC, name: Cache_1}]", "cacheDirs.name: \"Cache_1\" is not a name"),
+            (
+                "cacheDirs: [{type: HostPath, path: /jfs/cache}]",
+                "cacheDirs.path: \"/jfs/cache\" is where the client",
             ),
             ("resources: {claims: [{name: gpu}]}", "resources.claims: names resource claims"),
             ("resources: {limits: {gpu: 1}}", "resources.limits: \"gpu\" is not a resource"),

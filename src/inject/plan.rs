@@ -168,7 +168,8 @@ impl Plan {
             let flush = i64::from(client.settings.flush_seconds);
             match self.exit_order(client) {
                 Some(order) => order::longest(order, self.patience).saturating_add(flush),
-                None => flush,
+                // The API server takes no hook that sleeps longer than the pod has.
+                None => flush.max(hook_sleep(client)),
             }
         });
         let needed = needed.max().unwrap_or(0);
@@ -419,6 +420,12 @@ impl Planner<'_, '_> {
         }
         None
     }
+}
+
+/// Seconds that a hook of the ConfigMap sleeps, by its own word.
+fn hook_sleep(client: &Client) -> i64 {
+    let hook = client.settings.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    hook.and_then(|hook| hook.sleep.as_ref()).map_or(0, |sleep| sleep.seconds)
 }
 
 /// What a class says now that it did not say when it made a volume, which keeps what it was made with.

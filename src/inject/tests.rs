@@ -1,5 +1,7 @@
 //! Decisions on recorded pods, and on what others may do to an injected one.
 
+mod neighbours;
+
 use std::cell::Cell;
 
 use serde_json::{Value, json};
@@ -534,47 +536,4 @@ fn exit_orders_are_bounded_by_the_patience_of_the_pod() {
     assert!(script(ExitOrder::Idle(5)).starts_with("idle=0\nleft=35\n"));
     assert!(script(ExitOrder::Staging).contains("juicefs_staging_blocks"));
     assert_eq!(script(ExitOrder::Sleep(7)), "sleep 7");
-}
-
-#[test]
-fn what_an_earlier_injection_left_goes_when_a_later_one_would_not_put_it_there() {
-    let volumes =
-        "mountPodPatch: [{volumes: [{name: c, emptyDir: {}}], volumeMounts: [{name: c, mountPath: /c}]}]";
-    let before = Case { config: volumes, identity: None, ..Case::default() }.inject(&pod("logs"));
-    assert!(before.to_string().contains("\"mountPath\":\"/c\""));
-    let later = Case { identity: None, ..Case::default() };
-    let decision = later.decide(&before);
-    assert_eq!(decision.code, Code::Repaired, "{}", decision.message);
-    let after = patched(&before, &decision);
-    let names: Vec<_> =
-        after["spec"]["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
-    assert!(!names.contains(&&json!("c")), "{names:?}");
-    let mounts = after["spec"]["initContainers"][0]["volumeMounts"].as_array().unwrap();
-    let mounted: Vec<_> = mounts.iter().map(|mount| &mount["name"]).collect();
-    assert!(mounted.iter().all(|name| names.contains(name)), "{mounted:?} {names:?}");
-    assert_eq!(later.decide(&after).code, Code::AlreadyInjected);
-    // Another claim in an injected template: its mount point is another one.
-    let mut changed = Case { identity: None, ..Case::default() }.inject(&pod("logs"));
-    for volume in changed["spec"]["volumes"].as_array_mut().unwrap() {
-        if volume["name"] == "jfs-claim-d" {
-            volume["persistentVolumeClaim"]["claimName"] = "shared-data".into();
-        }
-    }
-    let decision = later.decide(&changed);
-    assert_eq!(decision.code, Code::Repaired, "{}", decision.message);
-    let mended = patched(&changed, &decision);
-    let mounts = mended["spec"]["initContainers"][0]["volumeMounts"].as_array().unwrap();
-    assert_eq!(mounts.iter().filter(|mount| mount["name"] == "d").count(), 1, "{mounts:?}");
-    assert_eq!(later.decide(&mended).code, Code::AlreadyInjected);
-}
-
-#[test]
-fn a_client_that_nothing_tells_of_is_not_taken_out() {
-    let injected = Case::default().inject(&pod("logs"));
-    let mut unmarked = injected.clone();
-    unmarked["metadata"].as_object_mut().unwrap().remove("annotations");
-    assert_eq!(Case::default().decide(&unmarked).code, Code::PodUnsupported, "it would share a directory");
-    let refusal = uninject(&unmarked).unwrap_err();
-    assert!(refusal.to_string().contains("container \"jfs-mount\": is a JuiceFS client"), "{refusal}");
-    assert!(uninject(&pod("logs")).unwrap().is_none());
 }

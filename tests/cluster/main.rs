@@ -13,16 +13,21 @@ mod events;
 mod golden;
 mod host_network;
 mod hostile;
+mod hostile_pods;
 mod injection;
 mod installation;
 mod lifetime;
 mod manifests;
 mod neighbour;
 mod objects;
+#[path = "../properties/pods.rs"]
+mod pods;
 mod program;
 mod registration;
 mod rights;
 mod secrets;
 mod serve;
 mod service;
+#[path = "../properties/settings.rs"]
+mod settings;
 mod watching;
