@@ -4,6 +4,7 @@
 //! quotes where a value needs them, or by a vector of arguments.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod access;
 mod community;
 mod enterprise;
 mod image;
@@ -142,6 +143,21 @@ pub fn script<'a>(
         files: files(&request),
     };
     Ok(Script { preparation, mount, needs, warnings: warnings(&request) })
+}
+
+/// What the client of a file system, with this image, has to run before it can do anything else: `format` or `auth`,
+/// the program first; `None` where a ready-made configuration takes its place, or there is no way in.
+fn setup<'a>(
+    secret: &'a UserSecret,
+    settings: &'a Settings,
+    process: &'a Process,
+) -> Result<Option<Vec<Word<'a>>>, Refusal> {
+    let request = Request { secret, settings, metrics_port: None, as_root: true, process };
+    match secret.edition {
+        Edition::Community => Ok(community::format(&request)),
+        Edition::Enterprise if request.uses_initconfig() || !secret.has_credential("token") => Ok(None),
+        Edition::Enterprise => enterprise::auth(&request).map(Some),
+    }
 }
 
 /// `--name=value`, the value in the environment if it is confidential.

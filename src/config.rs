@@ -304,6 +304,14 @@ impl Config {
         Ok((config, warnings))
     }
 
+    /// Whether clients may mount other directories than their volumes say: where a `subdir` is among the mount options of
+    /// a patch.
+    pub fn moves_volumes(&self) -> bool {
+        let options = self.patches.iter().filter_map(|patch| patch.mount_options.as_ref()).flatten();
+        let mut options = options.flat_map(|option| option.split(','));
+        options.any(|option| option.split('=').next().unwrap_or_default().trim() == "subdir")
+    }
+
     /// Reads the data of the ConfigMap object.
     pub fn from_data(data: &BTreeMap<String, String>) -> Result<(Self, Vec<String>), ConfigError> {
         match (data.get(Self::KEY), data.keys().next()) {

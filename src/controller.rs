@@ -3,7 +3,7 @@
 //! It keeps certificates and registration as they are to be ([`keeper`]), tells of pods that have no client
 //! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]), and keeps the secrets that clients read
 //! ([`secrets`]). Of several processes one works, by a
-//! Lease ([`lease`]). What is to be is decided by pure functions ([`crate::tls::rotation`], [`registration`],
+//! Lease ([`lease`]). It makes, expands and removes volumes ([`provision`]), with a worker beside it ([`worker`]). What is to be is decided by pure functions ([`crate::tls::rotation`], [`registration`],
 //! [`watchdog::judge`]); the rest reads, asks them, and writes.
 
 pub mod certificates;
@@ -12,6 +12,7 @@ pub mod events;
 pub mod keeper;
 pub mod lease;
 pub mod problem;
+pub mod provision;
 pub mod publish;
 pub mod registration;
 pub mod rights;
@@ -20,21 +21,24 @@ pub mod start;
 pub mod watchdog;
 pub mod worker;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use kube::{Client, core::Selector};
+use tokio::sync::watch;
 
 use self::{
     certificates::Secrets,
     events::Events,
     keeper::{Keeper, Source},
-    lease::Candidate,
+    lease::{Candidate, Timing},
+    provision::Provisioner,
     publish::Publisher,
     registration::Settings,
     secrets::ClaimSecrets,
     watchdog::Watchdog,
+    worker::Worker,
 };
-use crate::telemetry::ControllerMetrics;
+use crate::{cluster::follow_storage, config::Config, telemetry::ControllerMetrics, volume::Catalog};
 
 /// The label that says who looks after an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -52,11 +56,18 @@ pub enum Task {
     Configuration,
     /// The secrets that clients read.
     Secrets,
+    /// Making a volume.
+    Provision,
+    /// Expanding one.
+    Expand,
+    /// Removing one.
+    Delete,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Registration, Self::Configuration, Self::Secrets];
+    pub const ALL: [Self; 6] =
+        [Self::Registration, Self::Configuration, Self::Secrets, Self::Provision, Self::Expand, Self::Delete];
 
     /// The task in metrics.
     pub fn name(self) -> &'static str {
@@ -64,8 +75,22 @@ impl Task {
             Self::Registration => "registration",
             Self::Configuration => "configuration",
             Self::Secrets => "secrets",
+            Self::Provision => "provision",
+            Self::Expand => "expand",
+            Self::Delete => "delete",
         }
     }
+}
+
+/// How volumes are made, expanded and removed.
+#[derive(Clone, Debug)]
+pub struct Provisioning {
+    /// The worker's socket; without one there are no quotas, and nothing is removed.
+    pub worker: Option<PathBuf>,
+    /// Volumes that are worked on at the same time.
+    pub most: usize,
+    /// Where somebody else provisions for the driver: the namespace of the Lease that is named after it.
+    pub lease: Option<(String, Timing)>,
 }
 
 /// Everything the controller works with.
@@ -82,6 +107,8 @@ pub struct Controller {
     pub configuration: String,
     /// Whether the secrets that clients read are kept.
     pub claim_secrets: bool,
+    /// How volumes are made, if they are.
+    pub provisioning: Option<Provisioning>,
     /// The name of this pod.
     pub pod: String,
     /// What is counted.
@@ -92,7 +119,7 @@ impl Controller {
     /// Works for ever, without asking whether another does.
     pub async fn work(&self) {
         let namespace = self.settings.namespace.as_str();
-        let events = Events::new(self.client.clone(), &self.pod, self.metrics.clone());
+        let events = Events::new(self.client.clone(), &self.pod, events::RARE, self.metrics.clone());
         let keeper = Keeper::new(
             Secrets::new(self.client.clone(), namespace),
             self.publisher(),
@@ -120,16 +147,69 @@ impl Controller {
                 self.metrics.clone(),
             )
         });
+        let (storage, objects) = watch::channel(Catalog::default());
+        let (told, config) = watch::channel(None);
+        let provisioning = self.provisioning.as_ref().map(|how| self.provision(how, objects.clone(), config));
         tokio::join!(
             keeper.run(self.client.clone(), namespace),
             Arc::new(watchdog).run(selectors, excluded),
-            configuration::watch(self.client.clone(), namespace, &self.configuration, &events, &self.metrics),
+            configuration::watch(
+                self.client.clone(),
+                namespace,
+                &self.configuration,
+                told,
+                &events,
+                &self.metrics
+            ),
+            async {
+                if self.claim_secrets || self.provisioning.is_some() {
+                    follow_storage(self.client.clone(), storage).await;
+                }
+            },
             async {
                 if let Some(secrets) = secrets {
-                    secrets.run().await;
+                    secrets.run(objects).await;
+                }
+            },
+            async {
+                if let Some(provisioning) = provisioning {
+                    provisioning.await;
                 }
             },
         );
+    }
+
+    /// Makes, expands and removes volumes for ever, whenever the Lease of who does so is ours.
+    async fn provision(
+        &self,
+        how: &Provisioning,
+        storage: watch::Receiver<Catalog>,
+        config: watch::Receiver<Option<Arc<Config>>>,
+    ) {
+        let (client, driver) = (&self.client, &self.settings.driver);
+        let events = Events::new(client.clone(), &self.pod, events::REGULAR, self.metrics.clone());
+        let begin = || {
+            let worker = how.worker.as_ref().map(Worker::new);
+            let (storage, config) = (storage.clone(), config.clone());
+            let (events, metrics) = (events.clone(), self.metrics.clone());
+            Provisioner::new(client.clone(), driver.clone(), worker, storage, config, events, metrics)
+        };
+        if how.worker.is_none() {
+            tracing::warn!(
+                "there is no worker (--worker): volumes have no quotas, and none is removed with its data"
+            );
+        }
+        let Some((namespace, timing)) = &how.lease else { return Arc::new(begin()).run(how.most).await };
+        let mut candidate = Candidate::new(client.clone(), namespace, driver, &self.pod, *timing);
+        loop {
+            candidate.acquire().await;
+            tracing::info!(lease = driver, namespace, "provisioning");
+            let lost = tokio::select! {
+                lost = candidate.keep() => lost,
+                () = Arc::new(begin()).run(how.most) => return,
+            };
+            tracing::warn!(lease = driver, namespace, "not provisioning any more: {lost}");
+        }
     }
 
     /// Works whenever the lease is ours, for ever. Losing it ends the work at once, wherever it is: each of its writes

@@ -7,11 +7,16 @@ use super::{
 
 use crate::volume::secret::FORMAT_ARGUMENTS;
 
-/// What comes before the mount: a `format`, which makes the file system or updates its settings.
+/// What comes before the mount: a ready-made configuration, or a `format`.
 pub(super) fn preparation<'a>(request: &Request<'a>) -> Vec<Vec<Word<'a>>> {
+    vec![format(request).unwrap_or_else(|| copy_initconfig(request.secret))]
+}
+
+/// What makes the file system or updates its settings; none with a ready-made configuration.
+pub(super) fn format<'a>(request: &Request<'a>) -> Option<Vec<Word<'a>>> {
     let secret = request.secret;
     if request.uses_initconfig() {
-        return vec![copy_initconfig(secret)];
+        return None;
     }
     let mut words = vec![Word::literal("/usr/local/bin/juicefs"), Word::literal("format")];
     // Without its storage the file system cannot be made, and its settings must not be overwritten with defaults.
@@ -26,5 +31,5 @@ pub(super) fn preparation<'a>(request: &Request<'a>) -> Vec<Vec<Word<'a>>> {
     if secret.rsa_key {
         words.push(Word::literal(format!("--encrypt-rsa-key={RSA_KEY_DIRECTORY}/{RSA_KEY_FILE}")));
     }
-    vec![words]
+    Some(words)
 }

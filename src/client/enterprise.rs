@@ -42,7 +42,7 @@ fn is_acl(request: &Request<'_>, path: &str) -> bool {
     request.secret.edition == Edition::Enterprise && path.contains(ACL_DIRECTORY)
 }
 
-fn auth<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
+pub(super) fn auth<'a>(request: &Request<'a>) -> Result<Vec<Word<'a>>, Refusal> {
     let secret = request.secret;
     let mut words = ["/usr/bin/juicefs", "auth", &secret.name].map(Word::literal).to_vec();
     words.extend(arguments(secret, &AUTH_ARGUMENTS));

@@ -11,8 +11,12 @@ use tokio::time::Instant;
 
 use crate::{cluster::bucket::Bucket, telemetry::ControllerMetrics};
 
-/// Events per second in the long run, and at once: a namespace that is labelled late may have a thousand pods.
-const RATE: (f64, u32) = (1.0, 50);
+/// How many events: per second in the long run, and at once.
+pub type Rate = (f64, u32);
+/// Of what is the exception: a namespace that is labelled late may have a thousand pods.
+pub const RARE: Rate = (1.0, 50);
+/// Of what is the rule: each claim that gets a volume has one.
+pub const REGULAR: Rate = (10.0, 1000);
 /// Bytes of a note; API servers refuse longer ones.
 const NOTE_LENGTH: usize = 1024;
 
@@ -29,16 +33,40 @@ pub enum Reason {
     ConfigurationInvalid,
     /// The `ConfigMap` can be used again.
     ConfigurationAccepted,
+    /// A claim has got its volume.
+    ProvisioningSucceeded,
+    /// It has not, and why.
+    ProvisioningFailed,
+    /// A volume is there, or larger, and has no quota.
+    QuotaNotSet,
+    /// A volume is larger.
+    VolumeResizeSuccessful,
+    /// It is not, and why.
+    VolumeResizeFailed,
+    /// A volume goes, and its data does not.
+    VolumeDataKept,
+    /// The data of a volume is being removed, which takes long.
+    VolumeDataRemoval,
+    /// A volume that is to go does not, and why.
+    VolumeFailedDelete,
 }
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 13] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
         Self::ConfigurationInvalid,
         Self::ConfigurationAccepted,
+        Self::ProvisioningSucceeded,
+        Self::ProvisioningFailed,
+        Self::QuotaNotSet,
+        Self::VolumeResizeSuccessful,
+        Self::VolumeResizeFailed,
+        Self::VolumeDataKept,
+        Self::VolumeDataRemoval,
+        Self::VolumeFailedDelete,
     ];
 
     /// As the event has it.
@@ -49,6 +77,14 @@ impl Reason {
             Self::CredentialsNotOurs => "CredentialsNotOurs",
             Self::ConfigurationInvalid => "ConfigurationInvalid",
             Self::ConfigurationAccepted => "ConfigurationAccepted",
+            Self::ProvisioningSucceeded => "ProvisioningSucceeded",
+            Self::ProvisioningFailed => "ProvisioningFailed",
+            Self::QuotaNotSet => "QuotaNotSet",
+            Self::VolumeResizeSuccessful => "VolumeResizeSuccessful",
+            Self::VolumeResizeFailed => "VolumeResizeFailed",
+            Self::VolumeDataKept => "VolumeDataKept",
+            Self::VolumeDataRemoval => "VolumeDataRemoval",
+            Self::VolumeFailedDelete => "VolumeFailedDelete",
         }
     }
 
@@ -58,6 +94,9 @@ impl Reason {
             Self::SecretNotOurs => "IssueCertificate",
             Self::CredentialsNotOurs => "WriteSecret",
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",
+            Self::ProvisioningSucceeded | Self::ProvisioningFailed | Self::QuotaNotSet => "Provision",
+            Self::VolumeResizeSuccessful | Self::VolumeResizeFailed => "Expand",
+            Self::VolumeDataKept | Self::VolumeDataRemoval | Self::VolumeFailedDelete => "Delete",
         }
     }
 }
@@ -71,10 +110,10 @@ pub struct Events {
 }
 
 impl Events {
-    /// Events that name this pod as their source.
-    pub fn new(client: Client, pod: &str, metrics: ControllerMetrics) -> Self {
+    /// Events that name this pod as their source, no more often than this.
+    pub fn new(client: Client, pod: &str, rate: Rate, metrics: ControllerMetrics) -> Self {
         let reporter = Reporter { controller: "juicefs-sidecar".to_owned(), instance: Some(pod.to_owned()) };
-        let budget = Arc::new(Mutex::new(Bucket::full(RATE.0, RATE.1)));
+        let budget = Arc::new(Mutex::new(Bucket::full(rate.0, rate.1)));
         Self { recorder: Recorder::new(client, reporter), budget, metrics }
     }
 

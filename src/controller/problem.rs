@@ -1,6 +1,8 @@
 //! Why a round of the controller's work did not succeed.
 
+use super::worker;
 use crate::{
+    outcome::Refusal,
     tls::authority::NotIssued,
     volume::{SecretError, secret::injected},
 };
@@ -35,13 +37,13 @@ pub enum Problem {
     },
     /// A user secret is not there.
     #[error(
-        "{user_secret} does not exist, and the clients of {claim} need it; create it, or correct the reference to it"
+        "{user_secret} does not exist, and {whom} cannot do without; create it, or correct the reference to it"
     )]
     NoSource {
         /// The user secret.
         user_secret: String,
-        /// A claim that needs it.
-        claim: String,
+        /// What needs it.
+        whom: String,
     },
     /// A user secret does not say what it has to.
     #[error("{user_secret}: {error}; correct it")]
@@ -64,6 +66,33 @@ pub enum Problem {
     Conflict {
         /// What was tried.
         what: String,
+    },
+    /// A claim asks for what cannot be had, or something that it depends on is not as it has to be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Something has to happen first.
+    #[error("{0}")]
+    Waits(String),
+    /// It takes a worker.
+    #[error("there is no worker to do it; give the controller one (--worker)")]
+    NoWorker,
+    /// The worker has not done it.
+    #[error("{not_done}; {remedy}")]
+    NotDone {
+        /// Why.
+        not_done: worker::NotDone,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A volume stays because of another problem.
+    #[error(
+        "{problem}; if that will never be, annotate the volume {annotation}=true, and it goes without its data"
+    )]
+    KeepsVolume {
+        /// The problem.
+        problem: Box<Self>,
+        /// What lets it go.
+        annotation: &'static str,
     },
     /// No certificate.
     #[error("certificates: {0}")]
@@ -88,9 +117,22 @@ impl Problem {
         }
     }
 
+    /// Whether it is none by the next round, most likely.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Conflict { .. } => true,
+            Self::KeepsVolume { problem, .. } => problem.is_passing(),
+            _ => false,
+        }
+    }
+
     /// The problem in metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
+            Self::Refused(_) => "refused",
+            Self::Waits(_) => "waiting",
+            Self::NoWorker | Self::NotDone { .. } => "worker",
+            Self::KeepsVolume { problem, .. } => problem.outcome(),
             Self::Foreign { .. } | Self::ForeignCredentials { .. } => "foreign-secret",
             Self::NoSource { .. } => "source-missing",
             Self::SourceInvalid { .. } => "source-invalid",
@@ -103,8 +145,11 @@ impl Problem {
     }
 
     /// All there are, and success.
-    pub const OUTCOMES: [&'static str; 10] = [
+    pub const OUTCOMES: [&'static str; 13] = [
         "ok",
+        "refused",
+        "waiting",
+        "worker",
         "unregistered",
         "foreign-secret",
         "source-missing",

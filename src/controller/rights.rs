@@ -20,7 +20,7 @@ pub struct Right<'a> {
     pub verbs: &'a [&'a str],
     /// API group; empty for the core.
     pub group: &'a str,
-    /// Plural name.
+    /// Plural name, with a subresource after a slash where it is one.
     pub resource: &'a str,
     /// The one object, if the right is confined to it.
     pub name: Option<&'a str>,
@@ -41,6 +41,8 @@ pub struct Needs<'a> {
     pub certificates: bool,
     /// Whether the secrets that clients read are kept.
     pub claim_secrets: bool,
+    /// Whether volumes are made.
+    pub provisioning: bool,
 }
 
 /// All rights that are needed.
@@ -73,7 +75,12 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
         rights.push(named(&["get"], "rbac.authorization.k8s.io", "clusterroles", needs.owner));
     }
     // The secrets themselves may be granted namespace by namespace; what is missing there is told claim by claim.
-    if needs.claim_secrets {
+    if needs.provisioning {
+        rights.push(cluster(&["create", "patch", "delete"], "", "persistentvolumes"));
+        rights.push(cluster(&["patch"], "", "persistentvolumeclaims/status"));
+        rights.push(cluster(&["get"], "", "nodes"));
+    }
+    if needs.claim_secrets || needs.provisioning {
         for (group, resource) in
             [("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "storageclasses")]
         {
@@ -99,10 +106,15 @@ pub async fn missing(
     let asked = questions.map(|(right, verb)| {
         let reviews = reviews.clone();
         async move {
+            let (resource, subresource) = match right.resource.split_once('/') {
+                Some((resource, subresource)) => (resource, Some(subresource)),
+                None => (right.resource, None),
+            };
             let attributes = ResourceAttributes {
                 verb: Some(verb.to_owned()),
                 group: Some(right.group.to_owned()),
-                resource: Some(right.resource.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: subresource.map(str::to_owned),
                 name: right.name.map(str::to_owned),
                 namespace: right.namespaced.then(|| namespace.to_owned()),
                 ..ResourceAttributes::default()
@@ -153,10 +165,17 @@ mod tests {
 
     #[test]
     fn only_what_the_settings_need_is_asked_for() {
-        let needs =
-            Needs { owner: "", lease: "l", configuration: "c", certificates: false, claim_secrets: true };
+        let needs = Needs {
+            owner: "",
+            lease: "l",
+            configuration: "c",
+            certificates: false,
+            claim_secrets: true,
+            provisioning: false,
+        };
         let rights = needed(&needs);
-        assert!(!rights.iter().any(|right| right.resource == "secrets" || right.resource == "clusterroles"));
+        let needless = ["secrets", "clusterroles", "nodes"];
+        assert!(!rights.iter().any(|right| needless.contains(&right.resource)));
         let rights = needed(&Needs { owner: "role", certificates: true, ..needs });
         assert!(rights.iter().any(|right| right.resource == "clusterroles"));
         // Never a list of all secrets.

@@ -35,7 +35,6 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    cluster::follow_storage,
     telemetry::ControllerMetrics,
     volume::{Catalog, objects::SecretReference},
 };
@@ -86,43 +85,38 @@ impl ClaimSecrets {
         }
     }
 
-    /// Goes on for ever.
-    pub async fn run(mut self) {
-        let (told, mut storage) = watch::channel(Catalog::default());
+    /// Goes on for ever, by the storage objects as they are told.
+    pub async fn run(mut self, mut storage: watch::Receiver<Catalog>) {
         let (news, mut arriving) = mpsc::channel(WAITING);
         let mut sources = Sources::new(self.client.clone(), news);
-        let objects = follow_storage(self.client.clone(), told);
-        let work = async {
-            let (mut retry, mut again) = (interval(RETRY), interval(LOOK_AGAIN));
-            let mut look_at: Option<Instant> = None;
-            loop {
-                tokio::select! {
-                    biased;
-                    Ok(()) = storage.changed(), if look_at.is_none() => look_at = Some(Instant::now() + SETTLE),
-                    () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                        look_at = None;
-                        let catalog = storage.borrow_and_update().clone();
-                        self.look(&catalog, &mut sources);
-                    }
-                    Some((name, state)) = arriving.recv() => {
-                        if sources.take(&name, state) {
-                            self.source_changed(&name);
-                        }
-                    }
-                    _ = again.tick() => {
-                        // Events are kept for an hour: what is still wrong is told again.
-                        self.problems.values_mut().for_each(String::clear);
-                        let there = self.wanted.iter().filter(|(_, wanted)| **wanted != Wanted::Nothing);
-                        there.for_each(|(target, _)| self.queue.push(target.clone(), Why::Again));
-                    }
-                    _ = retry.tick() => {
-                        self.problems.keys().for_each(|target| self.queue.push(target.clone(), Why::Again));
-                    }
-                    () = std::future::ready(()), if !self.queue.is_empty() => self.next(&sources).await,
+        let (mut retry, mut again) = (interval(RETRY), interval(LOOK_AGAIN));
+        let mut look_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = storage.changed(), if look_at.is_none() => look_at = Some(Instant::now() + SETTLE),
+                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                    look_at = None;
+                    let catalog = storage.borrow_and_update().clone();
+                    self.look(&catalog, &mut sources);
                 }
+                Some((name, state)) = arriving.recv() => {
+                    if sources.take(&name, state) {
+                        self.source_changed(&name);
+                    }
+                }
+                _ = again.tick() => {
+                    // Events are kept for an hour: what is still wrong is told again.
+                    self.problems.values_mut().for_each(String::clear);
+                    let there = self.wanted.iter().filter(|(_, wanted)| **wanted != Wanted::Nothing);
+                    there.for_each(|(target, _)| self.queue.push(target.clone(), Why::Again));
+                }
+                _ = retry.tick() => {
+                    self.problems.keys().for_each(|target| self.queue.push(target.clone(), Why::Again));
+                }
+                () = std::future::ready(()), if !self.queue.is_empty() => self.next(&sources).await,
             }
-        };
-        tokio::join!(objects, work);
+        }
     }
 
     /// Looks at the storage objects again: which claims are new, changed or gone.
@@ -192,7 +186,7 @@ impl ClaimSecrets {
         let data = match &**state {
             Ok(data) => data,
             Err(Unusable::Missing) => {
-                return Err(Problem::NoSource { user_secret, claim: target.to_string() });
+                return Err(Problem::NoSource { user_secret, whom: format!("a client of {target}") });
             }
             Err(Unusable::Invalid(error)) => {
                 return Err(Problem::SourceInvalid { user_secret, error: error.clone() });

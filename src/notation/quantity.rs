@@ -61,6 +61,12 @@ impl Quantity {
         Self { nano: mebi as i128 * MEBI * NANO, format: Format::Binary }
     }
 
+    /// A whole number, as storage is counted.
+    #[must_use]
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self { nano: bytes as i128 * NANO, format: Format::Binary }
+    }
+
     /// A decimal number times `2^bits`, such as the `1.5` and `30` of `1.5Gi`; `None` if it is not a number.
     #[must_use]
     pub fn from_shifted(number: &str, bits: u32) -> Option<Self> {
@@ -119,6 +125,12 @@ impl Quantity {
     pub fn rounded_to_mebi(self) -> Self {
         let step = MEBI * NANO;
         Self { nano: div_ceil(self.nano, step).saturating_mul(step), format: Format::Binary }
+    }
+
+    /// Rounded up to whole numbers, such as bytes; nothing where it is negative.
+    #[must_use]
+    pub fn whole(self) -> u64 {
+        u64::try_from(div_ceil(self.nano, NANO)).unwrap_or_default()
     }
 
     /// How many whole multiples of 2^20 fit in.
@@ -358,6 +370,20 @@ mod tests {
         assert_eq!(quantity("1Gi"), quantity("1073741824"));
         assert!(quantity("1G") < quantity("1Gi"));
         assert!(quantity("-1") < quantity("1n"));
+    }
+
+    #[test]
+    fn whole_numbers_are_rounded_up() {
+        for (text, whole) in [
+            ("0", 0),
+            ("-1", 0),
+            ("1500m", 2),
+            ("1Gi", 1 << 30),
+            ("1e3", 1000),
+            ("9Ei", 9_223_372_036_854_775_807),
+        ] {
+            assert_eq!(quantity(text).whole(), whole, "{text}");
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct ControllerMetrics {
     uninjected_seen: Counter,
     watched_namespaces: Gauge,
     without_credentials: Gauge,
+    not_provisioned: Gauge,
+    not_deleted: Gauge,
 }
 
 impl ControllerMetrics {
@@ -73,6 +75,8 @@ impl ControllerMetrics {
             uninjected_seen: Counter::default(),
             watched_namespaces: Gauge::default(),
             without_credentials: Gauge::default(),
+            not_provisioned: Gauge::default(),
+            not_deleted: Gauge::default(),
         };
         metrics.configuration_valid.set(1);
         metrics.create_series();
@@ -156,6 +160,16 @@ impl ControllerMetrics {
             "Claims whose clients have no secret to read, or an old one",
             self.without_credentials.clone(),
         );
+        registry.register(
+            "claims_not_provisioned",
+            "Claims whose volume could not be made at the last attempt",
+            self.not_provisioned.clone(),
+        );
+        registry.register(
+            "volumes_not_deleted",
+            "Volumes without a claim that could not be removed at the last attempt",
+            self.not_deleted.clone(),
+        );
     }
 
     /// Whether this process leads.
@@ -213,6 +227,16 @@ impl ControllerMetrics {
     /// How many claims have a secret that is not as it has to be.
     pub fn claims_without_credentials(&self, claims: usize) {
         self.without_credentials.set(i64::try_from(claims).unwrap_or(i64::MAX));
+    }
+
+    /// How many claims could not be given a volume.
+    pub fn not_provisioned(&self, claims: usize) {
+        self.not_provisioned.set(i64::try_from(claims).unwrap_or(i64::MAX));
+    }
+
+    /// How many volumes could not be removed.
+    pub fn not_deleted(&self, volumes: usize) {
+        self.not_deleted.set(i64::try_from(volumes).unwrap_or(i64::MAX));
     }
 
     /// How many namespaces are watched.

@@ -10,7 +10,7 @@ use super::{
     Catalog,
     attributes::SUB_PATH,
     class::{self, Planned},
-    objects::{Claim, PersistentVolume, SecretReference, StorageClass},
+    objects::{Claim, CsiSource, PersistentVolume, SecretReference, StorageClass},
     pattern::{ClaimFacts, SelectedNode},
     resolved::{ClaimIdentity, ClaimName},
 };
@@ -22,7 +22,7 @@ use crate::{
 /// How annotations begin that say something to us.
 const OURS: &str = "juicefs";
 /// The annotation by which Kubernetes says who provisions a claim.
-const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+pub(crate) const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 
 /// A JuiceFS volume, as it is or as a class will make it.
 #[derive(Clone, Debug)]
@@ -137,16 +137,7 @@ impl<'a> Search<'a> {
             ));
         };
         let claim = identity(claim, claim.spec.storage_class_name.clone().unwrap_or_default());
-        let backing = Backing {
-            name: Arc::clone(&volume.metadata.name),
-            handle: Arc::clone(&csi.volume_handle),
-            attributes: csi.volume_attributes.clone(),
-            mount_options: Arc::clone(&volume.spec.mount_options),
-            only_reads: volume.spec.only_reads,
-            secret,
-            bound: true,
-        };
-        Ok(Some((claim, backing)))
+        Ok(Some((claim, Backing::existing(volume, csi, secret))))
     }
 
     /// The class of a claim, if it is one of ours.
@@ -202,7 +193,8 @@ impl<'a> Search<'a> {
         }
         let name = name.unwrap_or_default();
         let attributes = planned.attributes.clone().with_default(SUB_PATH, &name);
-        let backing = Backing { attributes, ..Backing::planned(planned, name, claim.spec.only_reads) };
+        let backing =
+            Backing { attributes, ..Backing::planned(planned, name, claim.spec.access_modes.only_read()) };
         Ok(Some((identity, backing)))
     }
 
@@ -230,6 +222,19 @@ impl<'a> Search<'a> {
 }
 
 impl Backing {
+    /// A volume that exists.
+    pub(super) fn existing(volume: &PersistentVolume, csi: &CsiSource, secret: SecretReference) -> Self {
+        Self {
+            name: Arc::clone(&volume.metadata.name),
+            handle: Arc::clone(&csi.volume_handle),
+            attributes: csi.volume_attributes.clone(),
+            mount_options: Arc::clone(&volume.spec.mount_options),
+            only_reads: volume.spec.access_modes.only_read(),
+            secret,
+            bound: true,
+        }
+    }
+
     /// A volume that does not exist yet.
     pub(super) fn planned(planned: Planned, name: Arc<str>, only_reads: bool) -> Self {
         Self {

@@ -61,6 +61,14 @@ impl Catalog {
         self.volumes.by_handle.beginning_with([driver, handle])
     }
 
+    /// Every PersistentVolume of a driver.
+    pub fn volumes_of<'a, 'k>(
+        &'a self,
+        driver: &'k str,
+    ) -> impl Iterator<Item = &'a Arc<PersistentVolume>> + use<'a, 'k> {
+        self.volumes.by_handle.beginning_with_first(driver)
+    }
+
     /// The volume whose `claimRef` names a claim; of several the first by name, as ever the same.
     pub fn volume_reserved_for(&self, namespace: &str, claim: &str) -> Option<&Arc<PersistentVolume>> {
         self.volumes.by_claim.beginning_with([namespace, claim]).next()
@@ -122,6 +130,11 @@ impl Catalog {
     /// Every Namespace.
     pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
         self.namespaces.iter()
+    }
+
+    /// Every PersistentVolumeClaim.
+    pub fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
+        self.claims.iter()
     }
 
     /// The claims of a namespace.

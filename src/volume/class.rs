@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The annotation by which the scheduler names the node a claim is made for.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Parameters of a class that name the user secret.
 const SECRET_NAME: &str = "csi.storage.k8s.io/node-publish-secret-name";
 const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace";

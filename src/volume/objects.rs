@@ -1,10 +1,17 @@
 //! Slim storage objects: the fields that are read, decoded straight from the API's JSON.
 
+mod access;
+mod bytes;
+
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny},
+};
 
+pub use self::access::AccessModes;
 pub use super::node::{Node, NodeInfo, NodeSpec, NodeStatus, Taint};
 use super::{SecretError, UserSecret};
 use crate::{
@@ -41,6 +48,9 @@ pub struct Metadata {
     /// RFC 3339 in UTC, so that text order is time order; empty in a manifest that was never applied.
     #[serde(deserialize_with = "or_default", rename = "creationTimestamp")]
     pub created: Arc<str>,
+    /// Whether it is being deleted, and finalizers keep it.
+    #[serde(deserialize_with = "is_there", rename = "deletionTimestamp")]
+    pub deleting: bool,
 }
 
 /// A PersistentVolumeClaim.
@@ -53,15 +63,27 @@ pub struct Claim {
     /// What is asked for.
     #[serde(deserialize_with = "or_default")]
     pub spec: ClaimSpec,
+    /// What there is.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ClaimStatus,
+}
+
+/// Status of a claim.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimStatus {
+    /// Bytes that its user may count on; `None` while it is not bound.
+    #[serde(deserialize_with = "bytes::storage", rename = "capacity")]
+    pub bytes: Option<u64>,
 }
 
 /// Spec of a claim.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSpec {
-    /// Whether the access modes allow nothing but reading.
-    #[serde(deserialize_with = "only_reads", rename = "accessModes")]
-    pub only_reads: bool,
+    /// Who may do what at the same time.
+    #[serde(deserialize_with = "or_default")]
+    pub access_modes: AccessModes,
     /// Absent: the default class. Empty: none, a volume is chosen by name.
     pub storage_class_name: Option<Arc<str>>,
     /// The bound (or wanted) volume; empty while unbound.
@@ -70,8 +92,17 @@ pub struct ClaimSpec {
     /// Whether a block device is wanted and not a file system.
     #[serde(deserialize_with = "is_block", rename = "volumeMode")]
     pub block: bool,
+    /// Whether it is to begin with what a snapshot or another claim has.
+    #[serde(deserialize_with = "is_there")]
+    pub data_source: bool,
+    /// See [`Self::data_source`]; the newer field of the two.
+    #[serde(deserialize_with = "is_there")]
+    pub data_source_ref: bool,
     /// Labels of the volumes that may be bound, for claims without a class.
     pub selector: Option<LabelSelector>,
+    /// Bytes that are asked for.
+    #[serde(deserialize_with = "bytes::requested", rename = "resources")]
+    pub bytes: Option<u64>,
 }
 
 /// A PersistentVolume.
@@ -84,15 +115,40 @@ pub struct PersistentVolume {
     /// The volume itself.
     #[serde(deserialize_with = "or_default")]
     pub spec: VolumeSpec,
+    /// Whether a claim has it.
+    #[serde(deserialize_with = "or_default")]
+    pub status: VolumeStatus,
+}
+
+/// Status of a PersistentVolume.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VolumeStatus {
+    /// Where in its life it is.
+    #[serde(deserialize_with = "or_default")]
+    pub phase: VolumePhase,
+}
+
+/// Phases of a PersistentVolume, as far as something follows from them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum VolumePhase {
+    /// Its claim is gone.
+    Released,
+    /// As before, and somebody tried in vain to remove it.
+    Failed,
+    /// Any other, or none that is known.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// Spec of a PersistentVolume.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct VolumeSpec {
-    /// Whether the access modes allow nothing but reading.
-    #[serde(deserialize_with = "only_reads", rename = "accessModes")]
-    pub only_reads: bool,
+    /// Who may do what at the same time.
+    #[serde(deserialize_with = "or_default")]
+    pub access_modes: AccessModes,
     /// The claim the volume belongs to.
     pub claim_ref: Option<ClaimReference>,
     /// Absent for volumes of other kinds.
@@ -103,6 +159,12 @@ pub struct VolumeSpec {
     /// The class the volume was made by; empty for static ones.
     #[serde(deserialize_with = "or_default")]
     pub storage_class_name: Arc<str>,
+    /// Whether it goes when its claim is gone.
+    #[serde(deserialize_with = "is_delete", rename = "persistentVolumeReclaimPolicy")]
+    pub is_deleted_with_claim: bool,
+    /// How many bytes it may hold.
+    #[serde(deserialize_with = "bytes::storage", rename = "capacity")]
+    pub bytes: Option<u64>,
 }
 
 /// `spec.claimRef`.
@@ -168,6 +230,12 @@ pub struct StorageClass {
     /// `Immediate` or `WaitForFirstConsumer`.
     #[serde(deserialize_with = "or_default")]
     pub volume_binding_mode: Arc<str>,
+    /// `Delete`, which is the default, or `Retain`.
+    #[serde(deserialize_with = "or_default")]
+    pub reclaim_policy: Arc<str>,
+    /// Whether there are `allowedTopologies`.
+    #[serde(deserialize_with = "has_some", rename = "allowedTopologies")]
+    pub has_topologies: bool,
 }
 
 /// Annotations that make a class the default, as the API server reads them.
@@ -220,14 +288,20 @@ fn controlled_by_a_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<boo
     Ok(owners.iter().any(|owner| owner.controller && &*owner.kind == "Pod"))
 }
 
-/// `ReadOnlyMany` alone makes a mount read-only.
-fn only_reads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let modes: Vec<Text<'de>> = bounded::list_or_empty::<64, _, _>(deserializer)?;
-    Ok(matches!(modes.as_slice(), [mode] if &**mode == "ReadOnlyMany"))
-}
-
 fn is_block<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::<Text<'de>>::deserialize(deserializer)?.is_some_and(|mode| &*mode == "Block"))
+}
+
+fn is_delete<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<Text<'de>>::deserialize(deserializer)?.is_some_and(|policy| &*policy == "Delete"))
+}
+
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<IgnoredAny>::deserialize(deserializer)?.is_some())
+}
+
+fn has_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<Vec<IgnoredAny>>::deserialize(deserializer)?.is_some_and(|list| !list.is_empty()))
 }
 
 /// Reads a list of texts.
@@ -252,20 +326,4 @@ fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error>
         return Ok(text);
     }
     Err(D::Error::custom(format_args!("is not a UID that Kubernetes gives ({UID_GRAMMAR})")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_access_mode_alone_can_forbid_writing() {
-        let spec = |modes: &str| -> VolumeSpec {
-            serde_json::from_str(&format!("{{\"accessModes\": {modes}}}")).expect("a spec")
-        };
-        assert!(spec("[\"ReadOnlyMany\"]").only_reads);
-        for modes in ["null", "[]", "[\"ReadWriteMany\"]", "[\"ReadOnlyMany\", \"ReadWriteMany\"]"] {
-            assert!(!spec(modes).only_reads, "{modes}");
-        }
-    }
 }

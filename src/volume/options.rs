@@ -80,6 +80,12 @@ pub(super) fn settle<'a>(
     Ok(Options { list, directory, read_only })
 }
 
+/// The directory, and nothing else.
+pub(super) fn directory_alone(sources: &mut Sources<'_>) -> Result<Directory, Refusal> {
+    let list = collect(sources);
+    directory(sources, &list)
+}
+
 /// The client ends an option at every comma, so an entry with commas is several.
 fn collect<'a>(sources: &Sources<'a>) -> Vec<MountOption<'a>> {
     let resolved = sources.inputs.resolved;

@@ -228,7 +228,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
 }
 
 impl<'a> Sources<'a> {
-    fn gather(inputs: &'a Inputs<'a>) -> Self {
+    pub(super) fn gather(inputs: &'a Inputs<'a>) -> Self {
         let resolved = inputs.resolved;
         let claim = &resolved.claim;
         let target = Target {

@@ -155,12 +155,17 @@ fn settings(options: &[String], directory: &str) -> Settings {
     }
 }
 
+/// A value of `format-options`, whose quotes are taken off as a shell would.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "'\"'\"'"))
+}
+
 /// Every place of the community command lines that takes a user's value, filled with this one.
 fn community_gets(stage: &Stage, value: &str) {
     let option = value.replace(',', "");
     let settings = settings(&[format!("o={option}"), option.clone()], &option);
     let format_option = option.trim();
-    let format_options = format!("x={format_option},session-token=t");
+    let format_options = format!("x={},session-token=t", quoted(format_option));
     let mut secret = vec![
         ("name", "jfs"),
         ("metaurl", "m"),
@@ -179,7 +184,9 @@ fn community_gets(stage: &Stage, value: &str) {
     let environment = [("metaurl", value), ("secretkey", value), ("session_token", value)];
 
     let mut format: Vec<String> = vec!["juicefs".into(), "format".into()];
-    format.extend(["storage", "bucket", "access-key", "compress"].map(|key| format!("--{key}={value}")));
+    // Without the line ends behind it, as `--from-file` leaves them.
+    let plain = value.trim_end_matches(['\n', '\r']);
+    format.extend(["storage", "bucket", "access-key", "compress"].map(|key| format!("--{key}={plain}")));
     format.extend([format!("--secret-key={value}"), value.to_owned(), "jfs".into()]);
     if !format_option.is_empty() {
         format.extend([format!("--x={format_option}"), format!("--session-token={value}")]);
@@ -210,10 +217,11 @@ fn hostile_values_reach_the_community_client_unchanged() {
 fn hostile_values_reach_the_enterprise_client_unchanged() {
     let stage = Stage::new();
     for value in HOSTILE {
-        let name = format!("n{}", value.replace('/', ""));
+        let plain = value.trim_end_matches(['\n', '\r']);
+        let name = format!("n{}", plain.replace('/', ""));
         let (option, format_option) = (value.replace(',', ""), value.replace(',', "").trim().to_owned());
         let format_options =
-            if format_option.is_empty() { "y".into() } else { format!("x={format_option},y") };
+            if format_option.is_empty() { "y".into() } else { format!("x={},y", quoted(&format_option)) };
         let secret = [
             ("name", name.as_str()),
             ("token", "t"),
@@ -226,7 +234,8 @@ fn hostile_values_reach_the_enterprise_client_unchanged() {
         let settings = Settings { options: vec![option.clone()], ..Settings::default() };
         let script = script(&secret, &settings, MOUNT_POINT);
         let mut auth = ["juicefs", "auth", &name].map(str::to_owned).to_vec();
-        auth.extend(["access-key2", "subdir", "token", "passphrase"].map(|key| format!("--{key}={value}")));
+        auth.extend(["access-key2", "subdir"].map(|key| format!("--{key}={plain}")));
+        auth.extend(["token", "passphrase"].map(|key| format!("--{key}={value}")));
         auth.extend(Some(format!("--x={format_option}")).filter(|_| !format_option.is_empty()));
         auth.extend(["--y", "--conf-dir=/root/.juicefs"].map(str::to_owned));
         let links = ["group", "passwd"].map(|file| {

@@ -91,7 +91,8 @@ impl Installation {
         fs::write(&export, output.stdout).unwrap();
 
         let (over_manifests, server) = over_manifests(plane, &export);
-        let controller = controller(plane, &[]).await;
+        // What it would make, and of which no file system exists, has tests in a cluster of its own.
+        let controller = controller(plane, &["--provisioner=false"]).await;
         let webhook = Replica::start(plane, &[]).await;
         let metrics = webhook.backend.health;
         service(plane).await.add(webhook.backend);

@@ -10,6 +10,7 @@ mod client;
 mod control_plane;
 mod controller;
 mod events;
+mod file_system;
 mod golden;
 mod host_network;
 mod hostile;
@@ -23,6 +24,7 @@ mod objects;
 #[path = "../properties/pods.rs"]
 mod pods;
 mod program;
+mod provision;
 mod registration;
 mod rights;
 mod secrets;

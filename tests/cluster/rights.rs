@@ -52,7 +52,10 @@ const CONTROLLER: &[Right] = &[
     ("watch", "", "pods", "", "", true),
     ("create", "", "pods", "team-a", "", false),
     ("patch", "rbac.authorization.k8s.io", "clusterroles", "", "juicefs-sidecar-controller", false),
-    ("patch", "", "persistentvolumes", "", "pv", false),
+    ("delete", "", "persistentvolumes", "", "pv", true),
+    ("delete", "", "persistentvolumeclaims", "team-a", "data", false),
+    ("patch", "", "persistentvolumeclaims", "team-a", "data", false),
+    ("patch", "", "nodes", "", "node", false),
 ];
 
 #[tokio::test]

@@ -8,14 +8,14 @@ mod volume;
 
 use crate::{
     arguments::Arguments,
-    failure::{During, Failure, Result},
-    layout, log,
+    failure::{Failure, Result},
+    install, layout, log,
     packet::wait,
     processes,
     signals::Signals,
 };
 use rustix::event::{PollFd, PollFlags};
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 use volume::Volume;
 
 /// The user as which the client runs unless told otherwise: nobody.
@@ -40,7 +40,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
         volumes.push(volume);
     }
     let signals = Signals::install()?;
-    install_program(&run_directory)?;
+    install::into(layout::program(&run_directory).parent().unwrap_or(&run_directory))?;
     for directory in &owned {
         // Without its cache a client is slower, not wrong.
         if let Err(error) = layout::give(Path::new(directory), client_uid) {
@@ -55,18 +55,6 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
         turn(&signals, &mut volumes);
     }
     stop(volumes)
-}
-
-/// Puts this program where the client containers find it; atomically, because they may be running it.
-fn install_program(run_directory: &Path) -> Result<()> {
-    let program = layout::program(run_directory);
-    let directory = program.parent().unwrap_or(run_directory);
-    fs::create_dir_all(directory).during(|| format!("make {}", directory.display()))?;
-    let fresh = directory.join(format!(".jfs-agent.{}", std::process::id()));
-    fs::copy("/proc/self/exe", &fresh).during(|| format!("write {}", fresh.display()))?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))
-        .during(|| format!("chmod {}", fresh.display()))?;
-    fs::rename(&fresh, &program).during(|| format!("install {}", program.display()))
 }
 
 /// Waits for something to happen and attends to it.

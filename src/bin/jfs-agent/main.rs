@@ -2,8 +2,8 @@
 //!
 //! `hold` is the only privileged part of a pod: it mounts and keeps the descriptors. `run` is process 1 of the
 //! unprivileged client container. Each keeps a copy of what the other needs, so only the loss of both loses
-//! the mount. `work` is no part of a pod: it serves the controller, from a container of the client's image. `docs/agent.md`
-//! draws the life of a mount.
+//! the mount. `work` is no part of a pod: it serves the controller, from a container of the client's image, where `install` puts
+//! the program. `docs/agent.md` draws the life of a mount.
 
 mod arguments;
 mod clock;
@@ -14,6 +14,7 @@ mod failure;
 mod foreign;
 mod handover;
 mod hold;
+mod install;
 mod layout;
 mod log;
 mod look;
@@ -46,6 +47,7 @@ usage:
   jfs-agent wait-exit --strategy sleep --limit SECONDS
   jfs-agent work      --socket PATH --scratch DIR [--controller-uid UID] [--client PATH]
                       [--enterprise-client PATH]
+  jfs-agent install   --directory DIR
   jfs-agent version";
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         "wait-exit" => wait_exit::main(arguments),
         "look" => look::main(arguments),
         "work" => work::main(arguments),
+        "install" => install::main(arguments),
         "work-request" => work::request::main(arguments),
         "version" | "--version" => Ok(log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION")))),
         "help" | "--help" => Ok(log::print(USAGE)),

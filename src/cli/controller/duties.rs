@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::{
     cli::installation::Installation,
     controller::{
-        Controller, LEASE,
+        Controller, LEASE, Provisioning,
         keeper::Source,
         lease::{Candidate, Timing},
         registration::{FailurePolicy, Settings, policy::Action, selector},
@@ -36,6 +36,9 @@ pub(in crate::cli) struct DutyArguments {
     claim_secrets: bool,
 
     #[command(flatten)]
+    provisioning: ProvisioningArguments,
+
+    #[command(flatten)]
     election: ElectionArguments,
 
     #[command(flatten)]
@@ -43,6 +46,31 @@ pub(in crate::cli) struct DutyArguments {
 
     #[command(flatten)]
     certificates: CertificateArguments,
+}
+
+/// How claims get their volumes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Provisioning")]
+struct ProvisioningArguments {
+    /// Make, expand and remove the volumes of claims; `false` where somebody else does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    provisioner: bool,
+
+    /// Socket of the worker (`jfs-agent work`), which makes directories, sets quotas and removes data; without one,
+    /// clients make directories, there are no quotas, and no data is removed
+    #[arg(long, value_name = "SOCKET")]
+    worker: Option<PathBuf>,
+
+    /// Volumes that are made, expanded or removed at the same time
+    #[arg(long, env = "PROVISION_WORKER_THREADS", value_name = "NUMBER", default_value = "16",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    provision_workers: u16,
+
+    /// Namespace of the JuiceFS CSI driver's controller, where that still runs: of the two, the one provisions that
+    /// holds the Lease there that is named after the driver
+    #[arg(long, env = "JUICEFS_MOUNT_NAMESPACE", value_name = "NAME")]
+    provisioner_lease_namespace: Option<String>,
 }
 
 /// Who works, of several.
@@ -180,6 +208,16 @@ impl DutyArguments {
             owner: registration.owner_cluster_role.clone(),
             configuration: config_map,
             claim_secrets: self.claim_secrets,
+            provisioning: self.provisioning.provisioner.then(|| Provisioning {
+                worker: self.provisioning.worker.clone(),
+                most: self.provisioning.provision_workers.into(),
+                lease: self
+                    .provisioning
+                    .provisioner_lease_namespace
+                    .clone()
+                    .filter(|namespace| !namespace.is_empty())
+                    .map(|namespace| (namespace, Timing::of(self.election.leader_election_lease_duration))),
+            }),
             pod: self.pod_name.clone(),
             metrics,
         })
@@ -207,6 +245,7 @@ pub(in crate::cli) async fn checked(controller: &Controller) -> Result<(), NoSta
         configuration: &controller.configuration,
         certificates: matches!(controller.source, Source::Managed(_)),
         claim_secrets: controller.claim_secrets,
+        provisioning: controller.provisioning.is_some(),
     };
     check(&controller.client, &controller.settings.namespace, &needed(&needs)).await
 }

@@ -71,7 +71,7 @@ impl Strings {
 
 impl Kind for Claim {
     fn trimmed(self, strings: &mut Strings) -> Self {
-        let Self { metadata, mut spec } = self;
+        let Self { metadata, mut spec, status } = self;
         // The templates of a class may ask for any annotation, until they have been resolved.
         let bound = !spec.volume_name.is_empty();
         let wanted =
@@ -81,12 +81,15 @@ impl Kind for Claim {
             labels: strings.map(&metadata.labels, |_| true),
             annotations: strings.map(&metadata.annotations, wanted),
             of_a_pod: metadata.of_a_pod,
+            deleting: metadata.deleting,
+            // Those that wait for their volume get it in the order of their age.
+            created: if bound { Arc::default() } else { Arc::clone(&metadata.created) },
             ..strings.name(&metadata)
         };
         spec.storage_class_name = spec.storage_class_name.as_ref().map(|class| strings.share(class));
         spec.volume_name = strings.share(&spec.volume_name);
         spec.selector = spec.selector.filter(|_| !bound);
-        Self { metadata, spec }
+        Self { metadata, spec, status }
     }
 
     fn apply(catalog: &mut Catalog, object: Arc<Self>) {

@@ -20,11 +20,17 @@ type Act = (String, String, Option<String>);
 type Acts = BTreeMap<String, BTreeSet<Act>>;
 
 /// Rights that these tests do not use, and why they are granted all the same: account, verb, resources with their group.
-const UNUSED: [(&str, &str, &[&str], &str); 4] = [
+const UNUSED: [(&str, &str, &[&str], &str); 7] = [
     (
         "juicefs-sidecar-webhook",
         "list",
-        &["/persistentvolumeclaims", "/persistentvolumes", "/nodes", "storage.k8s.io/storageclasses"],
+        &[
+            "/persistentvolumeclaims",
+            "/persistentvolumes",
+            "/nodes",
+            "/namespaces",
+            "storage.k8s.io/storageclasses",
+        ],
         "API servers that do not stream lists",
     ),
     (
@@ -42,9 +48,12 @@ const UNUSED: [(&str, &str, &[&str], &str); 4] = [
     (
         "juicefs-sidecar-controller",
         "patch",
-        &["events.k8s.io/events"],
-        "an event that is told again, after half an hour",
+        &["events.k8s.io/events", "/persistentvolumes", "/persistentvolumeclaims/status"],
+        "an event that is told again, after half an hour; the rest is in the tests of provisioning, as what follows",
     ),
+    ("juicefs-sidecar-controller", "create", &["/persistentvolumes"], "provisioning"),
+    ("juicefs-sidecar-controller", "delete", &["/persistentvolumes"], "provisioning"),
+    ("juicefs-sidecar-controller", "get", &["/nodes"], "provisioning for a node"),
 ];
 
 /// Compares what each shipped account may do with what it did, by the API server's audit log: nothing was missing, and

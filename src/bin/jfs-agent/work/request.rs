@@ -163,16 +163,23 @@ fn carry_out(
     let mut variables: Vec<(String, String)> =
         environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     variables.extend(split.password.map(|(name, value)| (name.to_owned(), value)));
+    let client = match edition {
+        Edition::Community => &options.client,
+        Edition::Enterprise => &options.enterprise_client,
+    };
+    if !Path::new(client).exists() {
+        return Err(Failed::new(
+            Kind::Unsupported,
+            format!("the worker has no client of this edition ({client})"),
+        ));
+    }
     let words = match &request.task {
         Task::Format(words) => words,
         _ => auth,
     };
     let with_address = words.iter().chain([address]).map(String::as_str);
     let job = Job {
-        client: match edition {
-            Edition::Community => &options.client,
-            Edition::Enterprise => &options.enterprise_client,
-        },
+        client,
         address: &split.address,
         home: &place.home,
         mask: Mask::new(with_address, variables.clone()),
