@@ -5,6 +5,7 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod affinity;
+mod annotations;
 pub(crate) mod bounded;
 mod container;
 pub(crate) mod lenient;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use self::{
     affinity::{Affinity, NodeAffinity, NodeRequirement, NodeSelector, NodeSelectorTerm, Toleration},
+    annotations::Annotations,
     container::{Container, Port, Resources, VolumeDevice, VolumeMount},
     lenient::Amount,
     text::Text,
@@ -85,39 +87,6 @@ pub struct Labels<'a> {
     /// Huawei CCI's burst mark.
     #[serde(borrow, rename = "virtual-kubelet.io/burst-to-cci")]
     pub burst_to_cci: Option<Text<'a>>,
-}
-
-/// Pod annotations with a meaning here.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Annotations<'a> {
-    /// What was injected: JSON, see `inject::status`.
-    #[serde(borrow, rename = "sidecar.juicefs.com/status")]
-    pub status: Option<Text<'a>>,
-    /// Which kind of sidecars the pod wants.
-    #[serde(borrow, rename = "sidecar.juicefs.com/mode")]
-    pub mode: Option<Text<'a>>,
-    /// How the client's exit is ordered after the application's in classic, non-native pods.
-    #[serde(borrow, rename = "sidecar.juicefs.com/exit-order")]
-    pub exit_order: Option<Text<'a>>,
-    /// Which container `kubectl exec` and `logs` choose.
-    #[serde(borrow, rename = "kubectl.kubernetes.io/default-container")]
-    pub default_container: Option<Text<'a>>,
-    /// Local volumes that do not keep the cluster autoscaler from moving the pod, separated by commas.
-    #[serde(borrow, rename = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes")]
-    pub safe_to_evict: Option<Text<'a>>,
-    /// Volumes that Velero reads through the pod, separated by commas.
-    #[serde(borrow, rename = "backup.velero.io/backup-volumes")]
-    pub velero_volumes: Option<Text<'a>>,
-    /// Volcengine VCI's burst mark.
-    #[serde(borrow, rename = "vke.volcengine.com/burst-to-vci")]
-    pub burst_to_vci: Option<Text<'a>>,
-    /// Volcengine VCI: allows bidirectional propagation.
-    #[serde(borrow, rename = "vke.al.vci-enable-bidirectional-mount-propagation")]
-    pub vci_propagation: Option<Text<'a>>,
-    /// Volcengine VCI: which mounts propagate, a JSON array of `{container, mountPath}`.
-    #[serde(borrow, rename = "vci.vke.volcengine.com/config-bidirectional-mount-propagation")]
-    pub vci_propagation_mounts: Option<Text<'a>>,
 }
 
 /// An owner of the pod.

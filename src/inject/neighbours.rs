@@ -12,7 +12,8 @@ use crate::{
         profile::{Privilege, Profile},
     },
     notation::Quantity,
-    pod::{Amount, Container, Pod, Text},
+    pod::{Amount, Annotations, Container, Pod, Text},
+    slip,
 };
 
 /// The label by which a namespace says which pods the API server lets into it.
@@ -31,7 +32,17 @@ pub(crate) fn warnings(
         )),
         Native::Yes | Native::No(_) => None,
     };
-    pod_security(engine, subject.namespace, profile).into_iter().chain(old_node).collect()
+    let security = pod_security(engine, subject.namespace, profile);
+    security.into_iter().chain(old_node).chain(slips(subject.pod)).collect()
+}
+
+/// Annotations of the pod that were meant to be others.
+fn slips(pod: &Pod<'_>) -> impl Iterator<Item = String> {
+    let unknown = pod.metadata.annotations.iter().flat_map(|annotations| &annotations.unknown);
+    unknown.filter_map(|key| {
+        let meant = slip::meant(key, Annotations::KEYS, slip::CLOSE)?;
+        Some(format!("metadata.annotations[\"{key}\"]: is not known, ignored; did you mean {meant}?"))
+    })
 }
 
 /// The API server will judge the pod itself, where nobody looks: at the creation of a Deployment's pods.

@@ -79,6 +79,21 @@ fn what_backup_tools_leave_out_is_said_where_the_volume_is_the_nodes() {
 }
 
 #[test]
+fn slips_among_the_annotations_of_a_pod_are_noticed() {
+    let mut slipped = pod("logs");
+    slipped["metadata"]["annotations"] =
+        json!({"sidecar.juicefs.com/exit_order": "idle:3", "juicefs.example.com/x": 1, "note": "x"});
+    let decision = Case::default().decide(&slipped);
+    let said: Vec<_> = decision.warnings.iter().filter(|warning| warning.contains("did you mean")).collect();
+    assert_eq!(
+        said,
+        [
+            "metadata.annotations[\"sidecar.juicefs.com/exit_order\"]: is not known, ignored; did you mean sidecar.juicefs.com/exit-order?"
+        ]
+    );
+}
+
+#[test]
 fn others_may_name_local_volumes_of_their_own() {
     let key = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
     let mut named = pod("logs");
