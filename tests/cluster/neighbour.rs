@@ -118,6 +118,15 @@ pub(crate) fn strip_restart_policy(pod: &Value) -> Value {
     json!(operations)
 }
 
+/// A change: pods without the agent of resilient mode.
+pub(crate) fn remove_agent(pod: &Value) -> Value {
+    let containers = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    let agents = containers.enumerate().filter(|(_, container)| container["name"] == "jfs-agent");
+    agents
+        .map(|(index, _)| json!({"op": "remove", "path": format!("/spec/initContainers/{index}")}))
+        .collect()
+}
+
 /// A listener whose connections speak TLS.
 struct Tls {
     listener: TcpListener,

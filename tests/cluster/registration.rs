@@ -10,7 +10,7 @@ use super::{
     control_plane::{ControlPlane, eventually},
     installation::{self, injected, pod},
     manifests,
-    neighbour::{LABEL, Neighbour, strip_restart_policy},
+    neighbour::{LABEL, Neighbour, remove_agent, strip_restart_policy},
     objects::create,
 };
 
@@ -58,6 +58,25 @@ async fn the_policy_warns_of_a_pod_that_lost_its_client_on_the_way() {
     })
     .await;
     assert_eq!(warnings(installation.plane, &pod("intact", "logs")), "");
+}
+
+#[tokio::test]
+async fn the_policy_warns_of_a_pod_that_lost_its_agent_on_the_way() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    Neighbour::register(client, "z-agentless", "agentless", "IfNeeded", remove_agent).await;
+    let resilient = |name: &str| {
+        let mut pod = pod(name, "logs");
+        pod["metadata"]["annotations"] = json!({"sidecar.juicefs.com/mode": "resilient"});
+        pod
+    };
+    let mut damaged = resilient("without-agent");
+    damaged["metadata"]["labels"][LABEL] = "agentless".into();
+    eventually("a warning", async || {
+        warnings(installation.plane, &damaged).contains("into this pod is missing").then_some(())
+    })
+    .await;
+    assert_eq!(warnings(installation.plane, &resilient("with-agent")), "");
 }
 
 #[tokio::test]

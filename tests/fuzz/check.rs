@@ -7,6 +7,7 @@ use juicefs_sidecar::{
     admission::{self, Endpoint},
     config::{Config, Process},
     inject::Engine,
+    notation::Mode,
     offline::{Manifests, documents},
     outcome::Code,
 };
@@ -52,7 +53,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 /// Asks every endpoint; panics where an answer is not valid. How the engine is configured depends on the length.
 pub(crate) fn check(body: &[u8]) {
     let config = if body.len() % 4 < 2 { WORLD.config.clone() } else { Config::default() };
-    let config = Config { enable_native_sidecar: Some(body.len().is_multiple_of(2)), ..config };
+    let mode = body.len().is_multiple_of(3).then_some(Mode::Resilient);
+    let config = Config { mode, enable_native_sidecar: Some(body.len().is_multiple_of(2)), ..config };
     let engine =
         Engine { catalog: &WORLD.manifests.catalog, config: &config, process: &WORLD.process, explain: true };
     for endpoint in Endpoint::ALL {

@@ -187,19 +187,29 @@ impl Node {
         text(&command.output().unwrap())
     }
 
-    /// Kills the JuiceFS client of a container, both its processes at once; `jfs-agent run` beside them lives on.
+    /// Kills the JuiceFS client of a pod, both its processes at once; `jfs-agent run` beside them lives on.
     pub(crate) fn kill_client(&self, pod: &Value) {
+        self.kill(pod, "jfs-mount", &["mount.juicefs", "juicefs"]);
+    }
+
+    /// Kills the agent of a pod, which holds its mounts.
+    pub(crate) fn kill_agent(&self, pod: &Value) {
+        self.kill(pod, "jfs-agent", &["jfs-agent"]);
+    }
+
+    /// Kills those processes of a container that have one of these names.
+    fn kill(&self, pod: &Value, container: &str, names: &[&str]) {
         let statuses = pod["status"]["initContainerStatuses"].as_array().unwrap();
-        let client = statuses.iter().find(|status| status["name"] == "jfs-mount").unwrap();
-        let id = client["containerID"].as_str().unwrap().trim_start_matches("containerd://");
+        let status = statuses.iter().find(|status| status["name"] == container).unwrap();
+        let id = status["containerID"].as_str().unwrap().trim_start_matches("containerd://");
         let listed = self.inside(&["ctr", "-n", "k8s.io", "tasks", "ps", id]).unwrap();
         let numbers = listed.lines().filter_map(|line| line.split_whitespace().next()?.parse::<i32>().ok());
-        let is_client = |pid: &i32| {
+        let is_named = |pid: &i32| {
             let name = self.inside(&["cat", &format!("/proc/{pid}/comm")]).unwrap_or_default();
-            matches!(name.trim(), "mount.juicefs" | "juicefs")
+            names.contains(&name.trim())
         };
-        let pids: Vec<String> = numbers.filter(is_client).map(|pid| pid.to_string()).collect();
-        assert!(!pids.is_empty(), "no client among {listed}");
+        let pids: Vec<String> = numbers.filter(is_named).map(|pid| pid.to_string()).collect();
+        assert!(!pids.is_empty(), "none of {names:?} among {listed}");
         let words: Vec<&str> = ["kill", "-9"].into_iter().chain(pids.iter().map(String::as_str)).collect();
         self.inside(&words).unwrap();
     }

@@ -165,6 +165,28 @@ fn kills_of_the_client_go_unnoticed() {
 }
 
 #[test]
+fn the_agent_may_die_and_then_the_client() {
+    let Some(node) = shared() else { return };
+    node.apply(&pod("agent", &json!({}), &spec(WAIT)));
+    node.ready("agent");
+    let write = "for i in 1 2 3 4 5; do echo $i >/data/agent.$i && cat /data/agent.$i || exit 1; done";
+    node.kill_agent(&node.pod("agent"));
+    // While nobody but the client's runner has the descriptor.
+    assert_eq!(node.shell("agent", write).unwrap(), "1\n2\n3\n4\n5\n");
+    eventually("the agent to be started anew", || {
+        let pod = node.pod("agent");
+        let again = restarts(&pod) == [("jfs-agent".to_owned(), 1)];
+        let agent = &pod["status"]["initContainerStatuses"][0];
+        if again && agent["state"]["running"].is_object() { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
+    node.ready("agent");
+    node.kill_client(&node.pod("agent"));
+    assert_eq!(node.shell("agent", write).unwrap(), "1\n2\n3\n4\n5\n");
+    assert_eq!(restarts(&node.pod("agent")), [("jfs-agent".to_owned(), 1)]);
+    delete(node, "agent");
+}
+
+#[test]
 fn the_client_is_upgraded_under_an_open_file() {
     let Some(node) = shared() else { return };
     node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));

@@ -30,6 +30,12 @@ pub enum Action {
 const CLIENT_START: &str = r#""container":""#;
 /// How it goes on after the container's name; no other container is written like that.
 const CLIENT_END: &str = r#"","volume":"#;
+/// The one container that serves the whole pod, the agent, is written like this.
+const AGENT_START: &str = r#""containers":[""#;
+/// See [`AGENT_START`].
+const AGENT_END: &str = r#""]"#;
+/// The same to be looked for, brackets as characters.
+const AGENT: &str = r#""containers":[[]"[^"]+"[]]"#;
 
 /// The policy.
 pub(super) fn policy(settings: &Settings, metadata: ObjectMeta) -> ValidatingAdmissionPolicy {
@@ -66,11 +72,12 @@ pub(super) fn policy(settings: &Settings, metadata: ObjectMeta) -> ValidatingAdm
     }
 }
 
-fn variables() -> [(&'static str, String); 4] {
+fn variables() -> [(&'static str, String); 5] {
     let init = "has(object.spec.initContainers) ? object.spec.initContainers";
     [
         ("status", format!("object.metadata.annotations['{STATUS}']")),
         ("clients", format!("variables.status.findAll('{CLIENT_START}[^\"]+{CLIENT_END}')")),
+        ("agents", format!("variables.status.findAll('{AGENT}')")),
         ("containers", format!("({init}.map(c, c.name) : []) + object.spec.containers.map(c, c.name)")),
         (
             "sidecars",
@@ -83,10 +90,13 @@ fn variables() -> [(&'static str, String); 4] {
 
 fn validations() -> [Validation; 2] {
     let all = |list: &str| {
-        format!(
-            "variables.clients.all(client, variables.{list}.exists(name, \
-             client == '{CLIENT_START}' + name + '{CLIENT_END}'))"
-        )
+        let each = |found: &str, start: &str, end: &str| {
+            format!(
+                "variables.{found}.all(one, variables.{list}.exists(name, one == '{start}' + name + '{end}'))"
+            )
+        };
+        let clients = each("clients", CLIENT_START, CLIENT_END);
+        format!("{clients} && {}", each("agents", AGENT_START, AGENT_END))
     };
     let validation = |expression: String, message: &str| Validation {
         expression,
@@ -96,13 +106,13 @@ fn validations() -> [Validation; 2] {
     [
         validation(
             all("containers"),
-            "a JuiceFS client that was injected into this pod is missing, so its volume will not be there: another \
+            "a JuiceFS client or agent that was injected into this pod is missing, so its volume will not be there: another \
              webhook removed its container, or the pod is a copy of one that had it; create the pod without its \
              sidecar.juicefs.com/status annotation, or have the other webhook leave the container alone",
         ),
         validation(
-            format!("!variables.status.contains('\"native\":true') || {}", all("sidecars")),
-            "a JuiceFS client that was injected into this pod as a native sidecar has lost its restartPolicy: Always, \
+            format!("!variables.status.contains('\"native\":true') || ({})", all("sidecars")),
+            "a JuiceFS client or agent that was injected into this pod as a native sidecar has lost its restartPolicy: Always, \
              so the pod will wait for its end for ever: another webhook does not know the field; update that webhook, \
              or set enableNativeSidecar: false in the ConfigMap of juicefs-sidecar",
         ),
@@ -132,7 +142,8 @@ mod tests {
 
     #[test]
     fn each_client_is_found_in_the_annotation_and_nothing_else_is() {
-        let mut status = Status::new(Mode::Classic);
+        let mut status = Status::new(Mode::Resilient);
+        status.containers = vec!["jfs-agent".to_owned()];
         let volume = |container: &str| StatusVolume {
             container: container.to_owned(),
             volume: "data".to_owned(),
@@ -153,5 +164,6 @@ mod tests {
             .collect();
         assert_eq!(found, ["jfs-mount", "jfs-mount-1"]);
         assert!(text.contains("\"native\":true"));
+        assert_eq!(text.matches(&format!("{AGENT_START}jfs-agent{AGENT_END}")).count(), 1);
     }
 }
