@@ -1,6 +1,7 @@
 //! From a pod and its volumes to JSON Patch operations. Pure: no I/O, no clock.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod advice;
 mod attachments;
 mod check;
 mod classic;

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1 as api;
-
 use crate::{
     client::{self, Needs, UserMetrics, word::Word},
-    config::{ClaimReference, sleeps_for_sure},
+    config::ClaimReference,
     inject::{
-        Engine, Family, Subject, VolumeReport,
+        Engine, Family, Subject, VolumeReport, advice,
         attachments::SHARED_DIRECTORY,
         check, mode,
         names::Names,
@@ -22,7 +20,6 @@ use crate::{
     map::Map,
     notation::{ExitOrder, Mode},
     outcome::Refusal,
-    pod::Pod,
     volume::{
         Edition, Resolved, Settings, UserSecret,
         resolve::by_name,
@@ -156,10 +153,7 @@ impl Plan {
             plan.clients.iter().map(|client| &client.settings.resources).chain(agent).collect();
         plan.resources = neighbours::pod_resources(pod, &demands);
         plan.warnings.extend(neighbours::raised(&plan.resources));
-        plan.warn_about_jobs(pod);
-        plan.warn_about_hooks();
-        plan.warn_about_claim_names(pod);
-        plan.warn_about_backups(pod);
+        plan.advise(pod);
         Ok(plan)
     }
 
@@ -239,61 +233,6 @@ impl Plan {
         };
         self.clients.iter_mut().map(report).collect()
     }
-
-    /// Kubernetes runs every hook when the termination of a pod begins, and ends native sidecars after the application.
-    fn warn_about_hooks(&mut self) {
-        let pre_stop = |client: &Client| client.settings.lifecycle.as_ref()?.pre_stop.clone();
-        let sleeps = |hook: api::LifecycleHandler| {
-            let words = hook.exec.and_then(|exec| exec.command).unwrap_or_default();
-            hook.sleep.is_some() || sleeps_for_sure(&words.join(" "))
-        };
-        if self.native && self.clients.iter().filter_map(pre_stop).any(sleeps) {
-            self.warnings.push(
-                "configmap lifecycle.preStop sleeps: every deletion takes that long, for nothing, since the client is a \
-                 native sidecar and ends after the application by itself; leave it out"
-                    .to_owned(),
-            );
-        }
-    }
-
-    /// Users and backup tools know the claims of ephemeral volumes by their names.
-    fn warn_about_claim_names(&mut self, pod: &Pod<'_>) {
-        let pod = pod.metadata.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("POD");
-        for client in self.clients.iter().filter(|client| client.resolved.claim.name().is_none()) {
-            if let Some(reference) = &client.reference {
-                self.warnings.push(format!(
-                    "the claim of ephemeral volume {:?} will be called {pod}-{reference}, and not {pod}-{0}",
-                    client.shared_volume()
-                ));
-            }
-        }
-    }
-
-    /// Velero reads volumes through the pod, and those of the node it leaves out.
-    fn warn_about_backups(&mut self, pod: &Pod<'_>) {
-        let listed =
-            pod.metadata.annotations.as_ref().and_then(|annotations| annotations.velero_volumes.as_deref());
-        let Some(listed) = listed.filter(|_| self.profile.shared == Shared::HostPath) else { return };
-        let is_listed = |name: &str| listed.split(',').any(|one| one.trim() == name);
-        if let Some(client) = self.clients.iter().find(|client| is_listed(client.shared_volume())) {
-            self.warnings.push(format!(
-                "annotation backup.velero.io/backup-volumes names {:?}, which is a hostPath now: Velero leaves those out; back \
-                 up the file system itself",
-                client.shared_volume()
-            ));
-        }
-    }
-
-    fn warn_about_jobs(&mut self, pod: &Pod<'_>) {
-        let ends = pod.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
-        if ends && !self.native {
-            self.warnings.push(
-                "without native sidecars (Kubernetes 1.29) the client goes on when the application has ended, and the \
-                 pod does not complete by itself"
-                    .to_owned(),
-            );
-        }
-    }
 }
 
 /// Adds one client after the other to a plan.
@@ -327,7 +266,7 @@ impl Planner<'_, '_> {
             explain: engine.explain,
         })?;
         if engine.explain {
-            self.plan.warnings.extend(class_changes(engine, &resolved));
+            self.plan.warnings.extend(advice::class_changes(engine, &resolved));
         }
         settings.host_network |= self.subject.pod.spec.host_network;
         self.plan.warnings.extend(settings.warnings.iter().cloned());
@@ -426,36 +365,6 @@ impl Planner<'_, '_> {
 fn hook_sleep(client: &Client) -> i64 {
     let hook = client.settings.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
     hook.and_then(|hook| hook.sleep.as_ref()).map_or(0, |sleep| sleep.seconds)
-}
-
-/// What a class says now that it did not say when it made a volume, which keeps what it was made with.
-fn class_changes(engine: &Engine<'_>, resolved: &Resolved) -> Option<String> {
-    let (volume, class) = (&resolved.volume, engine.catalog.class(&resolved.claim.class)?);
-    // Only dynamic volumes were made by a class, and they have its secret's name among their attributes or a sub path.
-    if !volume.bound || !volume.name.starts_with("pvc-") {
-        return None;
-    }
-    let has_template = |text: &str| text.contains("${");
-    let options = &class.mount_options;
-    let mut changed = Vec::new();
-    if !options.iter().any(|text| has_template(text)) {
-        let of_class = options.iter().flat_map(|text| text.split(',')).map(str::trim);
-        if !of_class.eq(volume.mount_options.iter().flat_map(|text| text.split(',')).map(str::trim)) {
-            changed.push("mountOptions".to_owned());
-        }
-    }
-    let settings =
-        class.parameters.iter().filter(|(key, value)| key.starts_with("juicefs/") && !has_template(value));
-    let differs = settings.filter(|(key, value)| volume.attributes.get(key) != Some(*value));
-    changed.extend(differs.map(|(key, _)| format!("parameters[{key:?}]")));
-    (!changed.is_empty()).then(|| {
-        format!(
-            "storageclass {:?} was changed after persistentvolume {:?} was made, which keeps what it was made with: {}",
-            class.metadata.name,
-            volume.name,
-            changed.join(", ")
-        )
-    })
 }
 
 /// Where the client's mount is, in its container: in a child of what it shares where that can be, else in the shared
