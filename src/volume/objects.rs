@@ -3,7 +3,7 @@
 mod access;
 mod bytes;
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{
@@ -74,7 +74,7 @@ pub struct Claim {
 pub struct ClaimStatus {
     /// Bytes that its user may count on; `None` while it is not bound.
     #[serde(deserialize_with = "bytes::storage", rename = "capacity")]
-    pub bytes: Option<u64>,
+    pub bytes: Option<NonZero<u64>>,
 }
 
 /// Spec of a claim.
@@ -102,7 +102,7 @@ pub struct ClaimSpec {
     pub selector: Option<LabelSelector>,
     /// Bytes that are asked for.
     #[serde(deserialize_with = "bytes::requested", rename = "resources")]
-    pub bytes: Option<u64>,
+    pub bytes: Option<NonZero<u64>>,
 }
 
 /// A PersistentVolume.
@@ -162,9 +162,6 @@ pub struct VolumeSpec {
     /// Whether it goes when its claim is gone.
     #[serde(deserialize_with = "is_delete", rename = "persistentVolumeReclaimPolicy")]
     pub is_deleted_with_claim: bool,
-    /// How many bytes it may hold.
-    #[serde(deserialize_with = "bytes::storage", rename = "capacity")]
-    pub bytes: Option<u64>,
 }
 
 /// `spec.claimRef`.

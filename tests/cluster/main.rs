@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_pods;
 mod injection;
 mod installation;
+mod largest;
 mod lifetime;
 mod manifests;
 mod neighbour;

@@ -1,8 +1,12 @@
 //! Lets a volume grow: first its quota, then its capacity, then the claim's, as the standard resizer leaves them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 
-use k8s_openapi::{api::core::v1 as api, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1 as api,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
+    jiff::Timestamp,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -32,8 +36,8 @@ impl Provisioner {
     pub(super) async fn expand(&self, key: &ClaimKey) -> Result<(), Problem> {
         let catalog = self.catalog();
         let Some(claim) = key.find(&catalog) else { return Ok(()) };
-        let (Some(wanted), Some(volume)) = (claim.spec.bytes, volume_of(claim, &catalog, &self.driver))
-        else {
+        let wanted = claim.spec.bytes.map(NonZero::get);
+        let (Some(wanted), Some(volume)) = (wanted, volume_of(claim, &catalog, &self.driver)) else {
             return Ok(());
         };
         let claims = Api::<api::PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);
@@ -45,7 +49,7 @@ impl Provisioner {
             return Err(Problem::Waits(format!("{what} has changed")));
         }
         let item = Item::Expand(key.clone());
-        if volume.spec.bytes.is_none_or(|has| has < wanted) {
+        if self.capacity(&volume.metadata.name).await? < wanted {
             self.mark_resizing(&claims, &found, &what).await?;
             self.grow(&item, volume, wanted).await?;
         }
@@ -61,6 +65,13 @@ impl Provisioner {
         let note = format!("volume {} holds {wanted} bytes now{quota}", volume.metadata.name);
         self.tell(&item, EventType::Normal, Reason::VolumeResizeSuccessful, &note).await;
         Ok(())
+    }
+
+    /// How many bytes a volume may hold, by what the object says now.
+    async fn capacity(&self, name: &str) -> Result<u64, Problem> {
+        let volumes = Api::<api::PersistentVolume>::all(self.client.clone());
+        let found = volumes.get(name).await.map_err(Problem::api(format!("persistentvolume {name:?}")))?;
+        Ok(found.spec.and_then(|spec| bytes(spec.capacity.as_ref()?)).unwrap_or_default())
     }
 
     /// Gives a volume its quota, and the object its capacity.
@@ -132,8 +143,12 @@ impl Provisioner {
 
 /// Bytes that a claim asks for.
 fn requested(claim: &api::PersistentVolumeClaim) -> Option<u64> {
-    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-    requests.get("storage")?.0.parse().ok().map(crate::notation::Quantity::whole)
+    bytes(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?)
+}
+
+/// The bytes of `storage`.
+fn bytes(amounts: &BTreeMap<String, Quantity>) -> Option<u64> {
+    amounts.get("storage")?.0.parse().ok().map(crate::notation::Quantity::whole)
 }
 
 /// The conditions of a claim whose kind is wanted.

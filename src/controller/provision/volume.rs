@@ -72,8 +72,8 @@ pub fn check(claim: &Claim, class: &StorageClass) -> Result<u64, Refusal> {
         ));
     }
     match spec.bytes {
-        Some(bytes) if bytes > 0 => Ok(bytes),
-        _ => {
+        Some(bytes) => Ok(bytes.get()),
+        None => {
             refused("spec.resources.requests.storage", "is no amount of storage", "write, for example, 10Gi")
         }
     }

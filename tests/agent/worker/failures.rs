@@ -186,3 +186,12 @@ fn requests_that_cannot_be_are_refused() {
         assert!(text.contains("too long"), "{text:?}");
     }
 }
+
+#[test]
+fn a_client_that_is_not_there_is_said_to_be_unsupported() {
+    let pod = Pod::on_sqlite();
+    let worker = Worker::start_with(&pod, "/nowhere/juicefs");
+    let (kind, message) = failed(worker.ask(&request(&pod, create("pv-1", None))));
+    assert_eq!(kind, Kind::Unsupported);
+    assert!(message.contains("/nowhere/juicefs"), "{message}");
+}
