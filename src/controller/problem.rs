@@ -73,6 +73,9 @@ pub enum Problem {
     /// Something has to happen first.
     #[error("{0}")]
     Waits(String),
+    /// Something does not answer, and another attempt is waited for.
+    #[error("{0}")]
+    Silent(String),
     /// It takes a worker.
     #[error("there is no worker to do it; give the controller one (--worker)")]
     NoWorker,
@@ -120,7 +123,7 @@ impl Problem {
     /// Whether it is none by the next round, most likely.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Conflict { .. } => true,
+            Self::Conflict { .. } | Self::Silent(_) => true,
             Self::KeepsVolume { problem, .. } => problem.is_passing(),
             _ => false,
         }
@@ -130,7 +133,7 @@ impl Problem {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Refused(_) => "refused",
-            Self::Waits(_) => "waiting",
+            Self::Waits(_) | Self::Silent(_) => "waiting",
             Self::NoWorker | Self::NotDone { .. } => "worker",
             Self::KeepsVolume { problem, .. } => problem.outcome(),
             Self::Foreign { .. } | Self::ForeignCredentials { .. } => "foreign-secret",

@@ -147,7 +147,7 @@ impl Provisioner {
         match outcome {
             Ok(()) => schedule.done(item, Instant::now()),
             Err(problem) => {
-                schedule.failed(item, Instant::now());
+                schedule.failed(item, Instant::now(), problem.is_passing());
                 tracing::warn!(task = task.name(), name = &**name, outcome = problem.outcome(), "{problem}");
                 // That somebody was faster, or that something has to wait a moment, is nobody's concern.
                 if !problem.is_passing() {
@@ -190,7 +190,7 @@ impl Provisioner {
         let access = self.credentials.get(secret, whom).await?;
         if self.worker.is_some() && !self.silent.may_ask(secret, Instant::now()) {
             let SecretReference { namespace, name } = secret;
-            return Err(Problem::Waits(format!(
+            return Err(Problem::Silent(format!(
                 "the metadata engine that secret \"{namespace}/{name}\" leads to does not answer; it is tried again"
             )));
         }

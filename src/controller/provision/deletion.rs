@@ -21,9 +21,10 @@ use super::{
     work,
 };
 use crate::{
-    controller::{events::Reason, problem::Problem},
+    client::access::Access,
+    controller::{events::Reason, problem::Problem, worker::NotDone},
     volume::{Catalog, PersistentVolume, objects::SecretReference},
-    worker::SubPath,
+    worker::{Identity, Kind, SubPath},
 };
 
 /// Annotation of a volume, with the value `true`: its data is given up, wherever it is.
@@ -83,7 +84,7 @@ impl Provisioner {
         let whom = format!("persistentvolume {name:?}");
         let access = self.access(secret, &whom).await.map_err(with_way_out)?;
         if !neighbours.is_empty()
-            && let Some(reason) = self.shared(secret, &whom, &neighbours).await?
+            && let Some(reason) = self.shared(&access, secret, &neighbours).await?
         {
             return Ok(Some(reason));
         }
@@ -104,9 +105,7 @@ impl Provisioner {
                 self.silent.answered(secret);
                 Ok(None)
             }
-            Err(crate::controller::worker::NotDone::Failed(failed))
-                if failed.kind == crate::worker::Kind::NotFormatted =>
-            {
+            Err(NotDone::Failed(failed)) if failed.kind == Kind::NotFormatted => {
                 Ok(Some("there is no file system any more".to_owned()))
             }
             Err(not_done) => Err(with_way_out(self.not_done(secret, not_done))),
@@ -135,18 +134,22 @@ impl Provisioner {
     /// say, for there are many ways to one.
     async fn shared(
         &self,
+        access: &Access,
         secret: &SecretReference,
-        whom: &str,
         neighbours: &[Neighbour],
     ) -> Result<Option<String>, Problem> {
-        let own = self.identity(secret, whom).await.map_err(with_way_out)?;
+        let own = self.identity(access, secret).await.map_err(with_way_out)?;
         let mut asked: Vec<&SecretReference> = Vec::new();
         for Neighbour { volume, secret: theirs } in neighbours {
             if asked.contains(&theirs) {
                 continue;
             }
             let whom = format!("persistentvolume {volume:?}");
-            match self.identity(theirs, &whom).await {
+            let identity = match self.access(theirs, &whom).await {
+                Ok(access) => self.identity(&access, theirs).await,
+                Err(problem) => Err(problem),
+            };
+            match identity {
                 Ok(theirs) if theirs == own => {
                     return Ok(Some(format!(
                         "{whom} has the same directory of the same file system, or one in it or around it"
@@ -169,13 +172,8 @@ impl Provisioner {
         Ok(None)
     }
 
-    async fn identity(
-        &self,
-        secret: &SecretReference,
-        whom: &str,
-    ) -> Result<Option<crate::worker::Identity>, Problem> {
-        let access = self.access(secret, whom).await?;
-        let identity = work::identify(self.worker()?, &access).await;
+    async fn identity(&self, access: &Access, secret: &SecretReference) -> Result<Option<Identity>, Problem> {
+        let identity = work::identify(self.worker()?, access).await;
         let identity = identity.map_err(|not_done| self.not_done(secret, not_done))?;
         self.silent.answered(secret);
         Ok(identity)

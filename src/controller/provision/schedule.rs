@@ -11,6 +11,8 @@ use super::candidates::Item;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// The longest one after a failure that is most likely none at the next attempt.
+const LONGEST_PASSING_PAUSE: Duration = Duration::from_secs(15);
 /// After this time something that was done and is still to be done is looked at again: news of it may be late.
 const DONE_FOR: Duration = Duration::from_mins(1);
 
@@ -74,10 +76,14 @@ impl Schedule {
         self.ended(item, now + DONE_FOR, false);
     }
 
-    /// It is not, and is to be tried again.
-    pub fn failed(&mut self, item: &Item, now: Instant) {
+    /// It is not, and is to be tried again; sooner if what went wrong is `passing`.
+    pub fn failed(&mut self, item: &Item, now: Instant, passing: bool) {
         let failures = self.items.get(item).map_or(0, |entry| entry.failures);
-        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(if passing {
+            LONGEST_PASSING_PAUSE
+        } else {
+            LONGEST_PAUSE
+        });
         self.ended(item, now + pause, true);
     }
 
@@ -130,19 +136,21 @@ mod tests {
         let (mut schedule, start) = (Schedule::default(), Instant::now());
         schedule.update(candidates(&[("a", "3"), ("b", "1"), ("c", "2")]), start);
         assert_eq!(schedule.next(start, all), Some(item("b")));
-        schedule.failed(&item("b"), start);
+        schedule.failed(&item("b"), start, false);
         assert_eq!(schedule.wake(|one| *one == item("b")), Some(start + FIRST_PAUSE));
         let later = start + FIRST_PAUSE;
         assert_eq!(schedule.next(later, all), Some(item("c")));
         assert_eq!(schedule.next(later, all), Some(item("a")));
         assert_eq!(schedule.next(later, all), Some(item("b")));
         assert_eq!((schedule.next(later, all), schedule.failing(all)), (None, 1));
-        schedule.failed(&item("b"), later);
+        schedule.failed(&item("b"), later, false);
         assert_eq!(schedule.wake(|one| *one == item("b")), Some(later + 2 * FIRST_PAUSE));
         for _ in 0..20 {
-            schedule.failed(&item("b"), later);
+            schedule.failed(&item("b"), later, false);
         }
         assert_eq!(schedule.wake(|one| *one == item("b")), Some(later + LONGEST_PAUSE));
+        schedule.failed(&item("b"), later, true);
+        assert_eq!(schedule.wake(|one| *one == item("b")), Some(later + LONGEST_PASSING_PAUSE));
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,7 +167,7 @@ mod tests {
         schedule.update(candidates(&[("a", "")]), start);
         assert_eq!(schedule.next(start + 2 * DONE_FOR, all), None, "it is never done twice at the same time");
         schedule.update(Vec::new(), start);
-        schedule.failed(&item("a"), start);
+        schedule.failed(&item("a"), start, false);
         assert_eq!(schedule.wake(all), None);
     }
 }
