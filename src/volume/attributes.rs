@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    class::SECRET_PARAMETERS,
     resolved::Resolved,
     settings::{Source, Sources},
 };
@@ -239,7 +240,9 @@ impl<'a> Sources<'a> {
             return Ok(());
         }
         if !key.starts_with("juicefs/") {
-            if let Some(meant) = meant(key) {
+            // Every class has these: nothing is looked for that they might be like.
+            let of_kubernetes = key.starts_with(SECRET_PARAMETERS);
+            if let Some(meant) = (!of_kubernetes).then(|| meant(key)).flatten() {
                 let place = place(self.inputs.resolved, attribute);
                 self.warnings.push(format!("{place}: is not a setting, ignored; did you mean {meant}?"));
             }

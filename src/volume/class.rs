@@ -19,7 +19,7 @@ pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const SECRET_NAME: &str = "csi.storage.k8s.io/node-publish-secret-name";
 const SECRET_NAMESPACE: &str = "csi.storage.k8s.io/node-publish-secret-namespace";
 /// Parameters with this beginning are secret references and have templates of their own.
-const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
+pub(super) const SECRET_PARAMETERS: &str = "csi.storage.k8s.io/";
 
 impl StorageClass {
     /// Namespace and name of the secret that every volume of the class will have, if that is one and the same.

@@ -30,7 +30,7 @@ use juicefs_sidecar::{
     outcome::Code,
     pod::Pod as LeanPod,
 };
-use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements, Volume, VolumeMount};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
@@ -76,6 +76,7 @@ struct Changes {
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     grace_period: Option<i64>,
+    resources: Option<ResourceRequirements>,
     init_containers: Vec<(usize, Container)>,
     containers: Vec<(usize, Container)>,
     mounts: Vec<(String, Option<Vec<VolumeMount>>)>,
@@ -102,6 +103,7 @@ impl Changes {
             labels: after.metadata.labels.clone(),
             annotations: after.metadata.annotations.clone(),
             grace_period: new.termination_grace_period_seconds,
+            resources: new.resources.clone(),
             init_containers: added(old_init, new_init),
             containers: added(&old.containers, &new.containers),
             mounts: mounts
@@ -116,6 +118,7 @@ impl Changes {
         pod.metadata.annotations.clone_from(&self.annotations);
         let Some(spec) = &mut pod.spec else { return };
         spec.termination_grace_period_seconds = self.grace_period;
+        spec.resources.clone_from(&self.resources);
         spec.volumes = Some(self.volumes.clone());
         for (name, mounts) in &self.mounts {
             let mut all = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
