@@ -304,8 +304,8 @@ impl Config {
         Ok((config, warnings))
     }
 
-    /// Whether clients may mount other directories than their volumes say: where a `subdir` is among the mount options of
-    /// a patch.
+    /// Whether clients may mount other directories than their volumes say: where a `subdir` is among the mount options
+    /// of a patch.
     pub fn moves_volumes(&self) -> bool {
         let options = self.patches.iter().filter_map(|patch| patch.mount_options.as_ref()).flatten();
         let mut options = options.flat_map(|option| option.split(','));

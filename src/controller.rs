@@ -1,10 +1,10 @@
 //! The controller: what the webhook needs and may not do itself, because it may not write.
 //!
 //! It keeps certificates and registration as they are to be ([`keeper`]), tells of pods that have no client
-//! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]), and keeps the secrets that clients read
-//! ([`secrets`]). Of several processes one works, by a
-//! Lease ([`lease`]). It makes, expands and removes volumes ([`provision`]), with a worker beside it ([`worker`]). What is to be is decided by pure functions ([`crate::tls::rotation`], [`registration`],
-//! [`watchdog::judge`]); the rest reads, asks them, and writes.
+//! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]), and keeps the secrets that clients
+//! read ([`secrets`]). It makes, expands and removes volumes ([`provision`]), with a worker beside it ([`worker`]). Of
+//! several processes one works, by a Lease ([`lease`]). What is to be is decided by pure functions
+//! ([`crate::tls::rotation`], [`registration`], [`watchdog::judge`]); the rest reads, asks them, and writes.
 
 pub mod certificates;
 pub mod configuration;

@@ -1,8 +1,8 @@
 //! The engine over manifests: documents in, documents out.
 //!
 //! [`files`] reads, [`documents`] parses, [`objects`] finds what the documents hold, [`manifests`] answers the
-//! engine's questions from them, [`workloads`] finds the pod in a workload and has it decided on, [`changes`] keeps what came of it, and [`render`]
-//! writes. Only [`files`] does I/O.
+//! engine's questions from them, [`workloads`] finds the pod in a workload and has it decided on, [`changes`] keeps what
+//! came of it, and [`render`] writes. Only [`files`] does I/O.
 
 pub mod changes;
 pub mod configuration;

@@ -1,7 +1,7 @@
 //! Which volumes of a pod are JuiceFS, and everything about each one. Pure: no I/O, no clock.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod attributes;
+pub(crate) mod attributes;
 pub mod backing;
 pub(crate) mod by_name;
 pub mod cache;

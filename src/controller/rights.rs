@@ -74,12 +74,12 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
     if !needs.owner.is_empty() {
         rights.push(named(&["get"], "rbac.authorization.k8s.io", "clusterroles", needs.owner));
     }
-    // The secrets themselves may be granted namespace by namespace; what is missing there is told claim by claim.
     if needs.provisioning {
         rights.push(cluster(&["create", "patch", "delete"], "", "persistentvolumes"));
         rights.push(cluster(&["patch"], "", "persistentvolumeclaims/status"));
         rights.push(cluster(&["get"], "", "nodes"));
     }
+    // The secrets themselves may be granted namespace by namespace; what is missing there is told claim by claim.
     if needs.claim_secrets || needs.provisioning {
         for (group, resource) in
             [("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "storageclasses")]

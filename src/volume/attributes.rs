@@ -21,7 +21,12 @@ use crate::{
 
 /// The sub directory of a volume.
 pub(super) const SUB_PATH: &str = "subPath";
-pub(super) const PATH_PATTERN: &str = "pathPattern";
+/// Where volumes of a class have their directories.
+pub(crate) const PATH_PATTERN: &str = "pathPattern";
+/// The volume's size when it was made, in bytes (contract 5.2); nobody's setting.
+pub(crate) const CAPACITY: &str = "capacity";
+/// A mark: a controller looks after the volume's quota (contract 5.2).
+pub(crate) const QUOTA_SET: &str = "juicefs/controller-quota-set";
 /// More mount options, separated by commas.
 pub(super) const MOUNT_OPTIONS: &str = "mountOptions";
 /// The client's image.
@@ -61,12 +66,8 @@ const FOR_ADMINISTRATORS: [&str; 5] = [IMAGE, CACHE_CLAIMS, CACHE_INLINE, HOST_P
 const WITHOUT_EFFECT: [&str; 4] =
     [LABELS, DELETE_DELAY, "juicefs/mount-service-account", "juicefs/clean-cache"];
 /// Marks that provisioners and drivers leave; nobody's settings.
-const MARKS: [&str; 4] = [
-    "juicefs/controller-quota-set",
-    "juicefs/mount-share-mode",
-    "juicefs/last-update-at",
-    "juicefs/secret-fields-hash",
-];
+const MARKS: [&str; 4] =
+    [QUOTA_SET, "juicefs/mount-share-mode", "juicefs/last-update-at", "juicefs/secret-fields-hash"];
 
 /// Keys without the prefix of the others.
 const BARE: [&str; 3] = [SUB_PATH, PATH_PATTERN, MOUNT_OPTIONS];
@@ -76,10 +77,11 @@ pub(super) fn is_read(key: &str) -> bool {
     key.starts_with("juicefs") || BARE.contains(&key) || bare_meant(key).is_some()
 }
 
-/// The key without a prefix that is meant by another one. Those of others are longer.
+/// The key without a prefix that is meant by another one. Those of others are longer, but for one that every dynamic
+/// volume has.
 fn bare_meant(key: &str) -> Option<&'static str> {
     let meant = || slip::meant(key, &BARE, slip::CLOSE);
-    (key.len() <= 14 && !BARE.contains(&key)).then(meant).flatten()
+    (key.len() <= 14 && key != CAPACITY && !BARE.contains(&key)).then(meant).flatten()
 }
 
 /// What an unknown key may have meant.

@@ -127,8 +127,7 @@ impl<'a> Search<'a> {
                 "name a volume that is free, or whose claimRef is this claim",
             ));
         }
-        let Some(secret) = csi.node_publish_secret_ref.clone().filter(|reference| !reference.name.is_empty())
-        else {
+        let Some(secret) = volume.secret().filter(|reference| !reference.name.is_empty()).cloned() else {
             return Err(Refusal::new(
                 Code::SecretMissing,
                 format!("persistentvolume \"{}\": spec.csi.nodePublishSecretRef", volume.metadata.name),

@@ -62,7 +62,7 @@ pub fn of_volume(volume: &PersistentVolume, driver: &str) -> Option<Result<Strin
         annotations: Map::default(),
         class: volume.spec.storage_class_name.clone(),
     };
-    let secret = csi.node_publish_secret_ref.clone().unwrap_or_default();
+    let secret = volume.secret().cloned().unwrap_or_default();
     let backing = Backing::existing(volume, csi, secret);
     Some(of_claim(claim, backing, &UserSecret::default(), &Config::default()))
 }

@@ -120,6 +120,13 @@ pub struct PersistentVolume {
     pub status: VolumeStatus,
 }
 
+impl PersistentVolume {
+    /// The user secret, if the volume names one.
+    pub fn secret(&self) -> Option<&SecretReference> {
+        self.spec.csi.as_ref()?.node_publish_secret_ref.as_ref()
+    }
+}
+
 /// Status of a PersistentVolume.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

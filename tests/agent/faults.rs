@@ -1,6 +1,7 @@
 //! What goes wrong around the agent, and what an operator is told.
 
-use crate::pod::{Engine, Pod, Redis, Runner, agent};
+use crate::container::Runner;
+use crate::pod::{Engine, Pod, Redis, agent};
 use crate::process::{exit_code, free_port, wait_until};
 use rustix::process::{Signal, kill_process};
 use std::time::{Duration, Instant};

@@ -68,7 +68,7 @@ impl Wish {
     }
 
     /// How long it may take; nobody's wish keeps a child longer than a minute.
-    fn limit(self) -> Duration {
+    pub(crate) fn limit(self) -> Duration {
         Duration::from_millis(self.limit.into()).min(LONGEST_LIMIT)
     }
 }

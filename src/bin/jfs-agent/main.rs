@@ -2,8 +2,8 @@
 //!
 //! `hold` is the only privileged part of a pod: it mounts and keeps the descriptors. `run` is process 1 of the
 //! unprivileged client container. Each keeps a copy of what the other needs, so only the loss of both loses
-//! the mount. `work` is no part of a pod: it serves the controller, from a container of the client's image, where `install` puts
-//! the program. `docs/agent.md` draws the life of a mount.
+//! the mount. `work` is no part of a pod: it serves the controller, from a container of the client's image, where
+//! `install` puts the program. `docs/agent.md` draws the life of a mount.
 
 mod arguments;
 mod clock;

@@ -140,9 +140,11 @@ enum Unseen {
 
 fn stats(mountpoint: &Path, end: Instant) -> std::result::Result<Seen, Unseen> {
     let begin = Instant::now();
-    let limit = end.saturating_duration_since(begin).clamp(SHORTEST_LOOK, LOOK_LIMIT);
-    look(Target::Path(mountpoint), Wish::STATS.within(limit)).map_err(|failure| {
-        if begin.elapsed() < limit { Unseen::Gone(failure.to_string()) } else { Unseen::Late }
+    let left = end.saturating_duration_since(begin).clamp(SHORTEST_LOOK, LOOK_LIMIT);
+    let wish = Wish::STATS.within(left);
+    // NB: by what the look was given, which has no fractions of a millisecond: who is late by one is not gone.
+    look(Target::Path(mountpoint), wish).map_err(|failure| {
+        if begin.elapsed() < wish.limit() { Unseen::Gone(failure.to_string()) } else { Unseen::Late }
     })
 }
 

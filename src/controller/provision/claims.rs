@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::{
     Provisioner,
     candidates::{ClaimKey, Item, waits_for_a_volume, waits_to_go},
-    paths::Purpose,
+    paths::{Guard, Purpose},
     volume::{Parts, check, is_deleted_with_claim, volume},
-    work::{self, Made},
+    work::{self, MadeBy},
 };
 use crate::{
     controller::{MANAGER, events::Reason, problem::Problem},
@@ -30,6 +30,16 @@ use crate::{
 /// The parameter of a class that keeps the user secret for as long as one of its volumes may need it.
 const SECRET_FINALIZER: &str = "secretFinalizer";
 
+/// The directory of a volume to be.
+struct Made {
+    /// Keeps it.
+    guard: Guard,
+    /// From the root of the file system.
+    directory: String,
+    /// Whether it has the quota that was asked for.
+    has_quota: bool,
+}
+
 impl Provisioner {
     /// Makes the volume of a claim, if it still waits for one.
     pub(super) async fn provision(&self, key: &ClaimKey) -> Result<(), Problem> {
@@ -46,8 +56,8 @@ impl Provisioner {
         let bytes = check(&claim, &class)?;
         self.add_node(&mut catalog, &claim, &class).await?;
         let Some((identity, backing)) = self.planned(&catalog, &claim)? else { return Ok(()) };
-        let has_quota = self.make_directory(key, &claim, identity, &backing, bytes, &class).await?;
-        let Some((guard, directory, has_quota)) = has_quota else { return Ok(()) };
+        let Made { guard, directory, has_quota } =
+            self.make_directory(key, &claim, identity, &backing, bytes, &class).await?;
         if is_deleted_with_claim(&class)
             && class.parameters.get(SECRET_FINALIZER).is_some_and(|value| &**value == "true")
         {
@@ -116,7 +126,7 @@ impl Provisioner {
         backing: &Backing,
         bytes: u64,
         class: &StorageClass,
-    ) -> Result<Option<(super::paths::Guard, String, bool)>, Problem> {
+    ) -> Result<Made, Problem> {
         let whom = format!("storageclass \"{}\"", class.metadata.name);
         let access = self.access(&backing.secret, &whom).await?;
         let directory = directory::of_claim(identity, backing.clone(), &access.secret, &self.config())?;
@@ -138,24 +148,24 @@ impl Provisioner {
             waits_to_go(other)
                 && directory::of_volume(other, &self.driver)
                     .is_some_and(|theirs| theirs.is_ok_and(|theirs| directory::overlap(&theirs, &directory)))
-                && other.spec.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref())
-                    == Some(&backing.secret)
+                && other.secret() == Some(&backing.secret)
         });
         if let Some(other) = going {
             return Err(in_the_way(std::sync::Arc::clone(&other.metadata.name)));
         }
-        let Some(worker) = &self.worker else { return Ok(Some((guard, directory, false))) };
+        let without_quota = |guard, directory| Made { guard, directory, has_quota: false };
+        let Some(worker) = &self.worker else { return Ok(without_quota(guard, directory)) };
         let quota = self.sets_quotas().then_some(bytes);
         match work::make(worker, &access, path, quota).await {
-            Ok(Made::Yes) => {
+            Ok(MadeBy::Worker) => {
                 self.silent.answered(&backing.secret);
-                Ok(Some((guard, directory, quota.is_some())))
+                Ok(Made { guard, directory, has_quota: quota.is_some() })
             }
-            Ok(Made::ByClients) => {
+            Ok(MadeBy::Clients) => {
                 let note = "the worker's client cannot make its directory and set its quota; clients of pods make the \
                             directory, and there is no quota";
                 self.tell(&Item::Provision(key.clone()), EventType::Warning, Reason::QuotaNotSet, note).await;
-                Ok(Some((guard, directory, false)))
+                Ok(without_quota(guard, directory))
             }
             Err(not_done) => Err(self.not_done(&backing.secret, not_done)),
         }

@@ -40,17 +40,15 @@ impl Provisioner {
         let Some(found) = volumes.get_opt(name).await.map_err(Problem::api(&what))? else { return Ok(()) };
         let volume = slim(&found)
             .map_err(|error| Problem::Waits(format!("{what} cannot be read and is left alone: {error}")))?;
-        let Some(csi) = volume.spec.csi.as_ref().filter(|csi| *csi.driver == *self.driver) else {
-            return Ok(());
-        };
-        if !waits_to_go(&volume) {
+        let is_ours = volume.spec.csi.as_ref().is_some_and(|csi| *csi.driver == *self.driver);
+        if !is_ours || !waits_to_go(&volume) {
             return Ok(());
         }
         let catalog = self.catalog();
         if let Some(claim) = claim_of(&volume, &catalog) {
             return Err(Problem::Waits(format!("{what} is still claimed by persistentvolumeclaim {claim}")));
         }
-        let secret = csi.node_publish_secret_ref.clone().unwrap_or_default();
+        let secret = volume.secret().cloned().unwrap_or_default();
         let kept = if volume.metadata.annotations.get(GIVE_UP).is_some_and(|value| &**value == "true") {
             Some(format!("the annotation {GIVE_UP} says so"))
         } else {

@@ -18,7 +18,7 @@ use super::{
     Provisioner,
     candidates::{ClaimKey, Item, volume_of},
     volume::storage,
-    work::{self, Made},
+    work::{self, MadeBy},
 };
 use crate::{
     controller::{events::Reason, problem::Problem},
@@ -90,12 +90,11 @@ impl Provisioner {
                     "only volumes with a directory of their own can grow",
                 )
             })?;
-            let csi = volume.spec.csi.as_ref();
-            let secret = csi.and_then(|csi| csi.node_publish_secret_ref.clone()).unwrap_or_default();
+            let secret = volume.secret().cloned().unwrap_or_default();
             let access = self.access(&secret, &what).await?;
             match work::make(self.worker()?, &access, path, Some(wanted)).await {
-                Ok(Made::Yes) => self.silent.answered(&secret),
-                Ok(Made::ByClients) => {
+                Ok(MadeBy::Worker) => self.silent.answered(&secret),
+                Ok(MadeBy::Clients) => {
                     let note = "the worker's client cannot set quotas, so there is none";
                     self.tell(item, EventType::Warning, Reason::QuotaNotSet, note).await;
                 }

@@ -36,8 +36,9 @@ impl Provisioner {
         catalog: &Catalog,
     ) -> Result<(), Problem> {
         let needed = catalog.volumes_of(&self.driver).any(|other| {
-            let theirs = other.spec.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref());
-            other.metadata.name != *volume && other.spec.is_deleted_with_claim && theirs == Some(secret)
+            other.metadata.name != *volume
+                && other.spec.is_deleted_with_claim
+                && other.secret() == Some(secret)
         });
         if needed || secret.name.is_empty() {
             return Ok(());

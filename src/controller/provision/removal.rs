@@ -67,7 +67,7 @@ fn remove(
         ));
     }
     let path = SubPath::try_from(directory.clone()).map_err(|reason| format!("{directory:?} is {reason}"))?;
-    let own = csi.and_then(|csi| csi.node_publish_secret_ref.clone()).unwrap_or_default();
+    let own = volume.secret().cloned().unwrap_or_default();
     let mut neighbours = Vec::new();
     for other in catalog.volumes_of(driver).filter(|other| other.metadata.name != volume.metadata.name) {
         let Some(theirs) = directory::of_volume(other, driver) else { continue };
@@ -76,15 +76,14 @@ fn remove(
             continue;
         }
         let name = &other.metadata.name;
-        let secret = other.spec.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.clone());
-        match secret {
-            Some(secret) if secret == own => {
+        match other.secret() {
+            Some(secret) if *secret == own => {
                 return Err(format!(
                     "persistentvolume {name:?} has the same directory, or one in it or around it"
                 ));
             }
             Some(secret) if !secret.name.is_empty() => {
-                neighbours.push(Neighbour { volume: name.to_string(), secret });
+                neighbours.push(Neighbour { volume: name.to_string(), secret: secret.clone() });
             }
             _ => {
                 return Err(format!(

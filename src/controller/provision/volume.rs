@@ -12,26 +12,25 @@ use k8s_openapi::{
 
 use crate::{
     outcome::{Code, Refusal},
-    volume::{Claim, StorageClass, backing::Backing},
+    volume::{
+        Claim, StorageClass,
+        attributes::{CAPACITY, PATH_PATTERN, QUOTA_SET},
+        backing::Backing,
+    },
 };
 
 /// Keeps a volume until its data is gone; the standard provisioner's, so that whoever provisions next takes it away.
 pub const FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 /// Annotation of a volume: the driver that made it.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// Attribute of a volume: its directory, from the root of the file system. Attributes cannot be edited, mount options can.
+/// Attribute of a volume: its directory, from the root of the file system. Attributes cannot be edited, mount options
+/// can.
 pub const DIRECTORY: &str = "sidecar.juicefs.com/directory";
-/// Attribute of a volume whose quota a controller looks after (contract 5.2).
-const QUOTA_SET: &str = "juicefs/controller-quota-set";
-/// Attribute of a volume: its size when it was made, in bytes (contract 5.2).
-const CAPACITY: &str = "capacity";
 /// Parameters that name the secret for expansions.
 const EXPAND_SECRET: [&str; 2] = [
     "csi.storage.k8s.io/controller-expand-secret-name",
     "csi.storage.k8s.io/controller-expand-secret-namespace",
 ];
-/// The parameter of a class whose volumes may be read by many: where their directory is.
-const PATH_PATTERN: &str = "pathPattern";
 
 /// What a claim asks that cannot be had.
 pub fn check(claim: &Claim, class: &StorageClass) -> Result<u64, Refusal> {

@@ -15,13 +15,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What the removal of a tree may take before it is begun again.
 const REMOVAL_LIMIT: Duration = Duration::from_hours(12);
 
-/// What came of the wish for a directory.
+/// Who makes a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// It is there, with its quota if one was wanted.
-    Yes,
-    /// The worker's client cannot do this; the clients of pods make it, without a quota.
-    ByClients,
+pub enum MadeBy {
+    /// The worker: it is there, with its quota if one was wanted.
+    Worker,
+    /// The clients of pods, without a quota: the worker's own cannot.
+    Clients,
 }
 
 /// Makes a directory, with a quota of so many bytes.
@@ -30,10 +30,10 @@ pub async fn make(
     access: &Access,
     path: SubPath,
     quota: Option<u64>,
-) -> Result<Made, NotDone> {
+) -> Result<MadeBy, NotDone> {
     match ask(worker, access, Task::Create { path, mode: MODE, quota }, LIMIT).await {
-        Err(NotDone::Failed(Failed { kind: Kind::Unsupported, .. })) => Ok(Made::ByClients),
-        answer => answer.map(|()| Made::Yes),
+        Err(NotDone::Failed(Failed { kind: Kind::Unsupported, .. })) => Ok(MadeBy::Clients),
+        answer => answer.map(|()| MadeBy::Worker),
     }
 }
 

@@ -137,8 +137,7 @@ fn labels(volume: &Arc<PersistentVolume>) -> impl Iterator<Item = Label> {
 
 /// Driver, namespace and name of the secret that a volume names.
 fn secret(volume: &PersistentVolume) -> Option<SecretName> {
-    let csi = volume.spec.csi.as_ref()?;
-    let secret = csi.node_publish_secret_ref.as_ref()?;
+    let (csi, secret) = (volume.spec.csi.as_ref()?, volume.secret()?);
     Some((Arc::clone(&csi.driver), Arc::clone(&secret.namespace), Arc::clone(&secret.name)))
 }
 

@@ -1,4 +1,6 @@
 mod caches;
+mod patches;
+mod resources;
 
 use std::sync::Arc;
 
@@ -215,95 +217,6 @@ fn claims_set_only_what_tenants_may_set() {
 }
 
 #[test]
-fn claims_ask_for_no_more_than_they_may() {
-    let limits = "pvcAnnotationLimits: {cpu: 4, memory: 8Gi}";
-    for (key, value, outcome) in [
-        ("juicefs/mount-memory-limit", "9Gi", "1 1Gi 2 8Gi"),
-        ("juicefs/mount-cpu-limit", "0", "1 1Gi 4 5Gi"),
-        ("juicefs/mount-cpu-limit", "-1", "1 1Gi 4 5Gi"),
-    ] {
-        let case = case().annotations(&[(key, value)]).config(limits);
-        assert_eq!(resources(&case.settle().unwrap()), outcome, "{key} {value}");
-        assert!(case.warning().contains("more than claims may ask for"), "{}", case.warning());
-    }
-    let case = case().annotations(&[("juicefs/mount-memory-limit", "8Gi")]).config(limits);
-    assert_eq!(resources(&case.settings()), "1 1Gi 2 8Gi");
-    let case = super::tests::case().attributes(&[("juicefs/mount-memory-limit", "9Gi")]).config(limits);
-    assert_eq!(resources(&case.settings()), "1 1Gi 2 9Gi", "administrators may");
-}
-
-#[test]
-fn resources_of_attributes_follow_the_go_driver() {
-    for (key, value, outcome) in [
-        ("juicefs/mount-cpu-limit", "3000m", "1 1Gi 3 5Gi"),
-        ("juicefs/mount-cpu-limit", "0", "1 1Gi - 5Gi"),
-        ("juicefs/mount-memory-limit", "-1", "1 1Gi 2 -"),
-        ("juicefs/mount-cpu-request", "0", "0 1Gi 2 5Gi"),
-        ("juicefs/mount-cpu-request", "-1", "- 1Gi 2 5Gi"),
-        ("juicefs/mount-memory-request", "1.5Gi", "1 1536Mi 2 5Gi"),
-    ] {
-        assert_eq!(resources(&case().attributes(&[(key, value)]).settings()), outcome, "{key} {value}");
-    }
-    assert_eq!(
-        case().attributes(&[("juicefs/mount-cpu-limit", "two")]).refusal(),
-        "persistentvolume \"pv-1\": spec.csi.volumeAttributes[\"juicefs/mount-cpu-limit\"]: \"two\" is not a quantity; \
-         write an amount such as 500m, 2 or 5Gi"
-    );
-    let case = case().annotations(&[("juicefs/mount-cpu-limit", "two")]);
-    assert!(
-        case.refusal()
-            .starts_with("persistentvolumeclaim \"ns/claim\": annotation \"juicefs/mount-cpu-limit\"")
-    );
-}
-
-#[test]
-fn requests_never_exceed_limits() {
-    let lowered = case().attributes(&[("juicefs/mount-memory-limit", "512Mi")]);
-    assert_eq!(resources(&lowered.settle().unwrap()), "1 512Mi 2 512Mi");
-    assert!(lowered.warning().contains("default memory request is lowered to the limit 512Mi"));
-    let raised = case().attributes(&[("juicefs/mount-cpu-request", "3")]);
-    assert_eq!(resources(&raised.settle().unwrap()), "3 1Gi 3 5Gi");
-    assert!(raised.warning().contains("cpu limit 2 is raised to the request 3"));
-}
-
-#[test]
-fn resources_of_the_configmap_replace_all_others() {
-    let case = case()
-        .attributes(&[("juicefs/mount-cpu-limit", "3")])
-        .config("mountPodPatch: [{resources: {requests: {cpu: 100m, ephemeral-storage: 1Gi}}}]");
-    let settings = case.settings();
-    assert_eq!(resources(&settings), "100m - - -");
-    assert_eq!(settings.resources.requests.unwrap()["ephemeral-storage"].0, "1Gi");
-    assert_eq!(settings.resources.limits, None);
-}
-
-#[test]
-fn percentages_are_of_the_containers_that_mount_the_volume() {
-    let case = case()
-        .pod(
-            r#"{"spec": {
-            "initContainers": [{"name": "i", "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "100Mi"}},
-                "volumeMounts": [{"name": "data", "mountPath": "/d"}]}],
-            "containers": [
-                {"name": "a", "resources": {"requests": {"cpu": "1001m"}, "limits": {"cpu": "10m"}},
-                 "volumeMounts": [{"name": "data", "mountPath": "/d"}]},
-                {"name": "b", "resources": {"requests": {"cpu": "64", "memory": "64Gi"}}}]}}"#,
-        )
-        .config(
-            "mountPodPatch: [{resourcePercentages: {requests: {cpu: 50%, memory: 50%}, limits: {cpu: 1%, memory: 50%}, \
-             minLimits: {memory: 1Gi}}}]",
-        );
-    let settings = case.settle().unwrap();
-    // CPU: (1 + 1.001) / 2 rounded up; memory requests have no base and stay.
-    assert_eq!(resources(&settings), "1001m 1Gi 1001m 1Gi");
-    assert!(
-        settings.warnings[0].contains("cpu limit 100m is raised to the request 1001m"),
-        "{:?}",
-        settings.warnings
-    );
-}
-
-#[test]
 fn a_write_cache_is_warned_of_loudly_where_it_dies_with_the_pod() {
     let said = |case: Case| case.settle().unwrap().warnings.join("\n");
     assert!(said(case().options(&["writeback"])).contains("lost with the cache's disk"));
@@ -328,35 +241,6 @@ fn slips_among_attributes_and_options_are_noticed() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(settings.warnings.len(), 4, "{said}");
-}
-
-#[test]
-fn options_of_the_configmap_come_first_and_replace_their_like() {
-    let mut case = case()
-        .options(&["cache-size = 100", " no-bgjob ", "", "token=a=b"])
-        .attributes(&[("mountOptions", "debug,buffer-size=100, cache-size=5")])
-        .config("mountPodPatch: [{mountOptions: [cache-size=204800, 'fsname=${VOLUME_ID}']}]");
-    case.resolved.volume.only_reads = true;
-    let settings = case.serverless().settings();
-    assert_eq!(
-        settings.options,
-        ["cache-size=204800", "fsname=handle-1", "ro", "no-bgjob", "token=a=b", "debug", "buffer-size=100"]
-    );
-    assert_eq!((settings.read_only, settings.flush_seconds), (true, 0));
-    let sources: Vec<_> = settings
-        .provenance
-        .iter()
-        .filter(|line| line.setting == "option")
-        .map(|line| line.source.to_string())
-        .collect();
-    assert_eq!(
-        sources[1..4],
-        [
-            "configmap mountPodPatch[0].mountOptions",
-            "persistentvolume spec.accessModes",
-            "persistentvolume spec.mountOptions",
-        ]
-    );
 }
 
 #[test]
@@ -399,21 +283,6 @@ impl Case {
         self.host_paths = false;
         self.settings()
     }
-}
-
-#[test]
-fn buffers_fit_the_final_memory_limit() {
-    let app = r#"{"spec": {"containers": [{"name": "a", "resources": {"limits": {"memory": "4Gi"}},
-        "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}}"#;
-    let case = |size: &str, config: &str| case().options(&[size]).config(config).pod(app).serverless();
-    let percentages = "mountPodPatch: [{resourcePercentages: {limits: {memory: 50%}}}]";
-    assert_eq!(case("buffer-size=50%", percentages).settings().options, ["buffer-size=1024"]);
-    let clamped = case("buffer-size=4G", percentages);
-    assert_eq!(clamped.settle().unwrap().options, ["buffer-size=2048"]);
-    assert!(clamped.warning().contains("buffer-size 4G is above the memory limit, 2048 is used"));
-    let dropped = case("buffer-size=50%", "mountPodPatch: [{resources: {}}]");
-    assert_eq!(dropped.settle().unwrap().options, Vec::<String>::new());
-    assert!(dropped.warning().contains("share of the memory limit, and there is no limit"));
 }
 
 #[test]
@@ -466,64 +335,6 @@ fn annotations_are_kept_for_profiles_that_use_them() {
 }
 
 #[test]
-fn the_pod_has_the_last_word_on_the_order_of_exits() {
-    let mut case = case().config("mountPodPatch: [{exitOrder: 'sleep:1'}]");
-    let order = |case: &Case| case.settings().exit_order.unwrap().to_string();
-    assert_eq!(order(&case), "sleep:1");
-    case = case.attributes(&[("juicefs/exit-order", "idle:2")]);
-    assert_eq!(order(&case), "idle:2");
-    case = case.annotations(&[("juicefs/exit-order", "port:80")]);
-    assert_eq!(order(&case), "port:80");
-    case = case.pod(r#"{"metadata": {"annotations": {"sidecar.juicefs.com/exit-order": "staging"}}}"#);
-    assert_eq!(order(&case), "staging");
-    case = case.pod(r#"{"metadata": {"annotations": {"sidecar.juicefs.com/exit-order": "never"}}}"#);
-    assert_eq!(
-        case.refusal(),
-        "pod: annotation sidecar.juicefs.com/exit-order: \"never\": not an exit order; write sleep:SECONDS, \
-         port:NUMBER, idle:SECONDS or staging"
-    );
-    let case = super::tests::case().attributes(&[("juicefs/exit-order", "sleep:x")]);
-    assert!(case.refusal().contains("volumeAttributes[\"juicefs/exit-order\"]: \"sleep:x\" cannot be used"));
-}
-
-#[test]
-fn the_configmap_sets_the_flush_budget() {
-    let mut case = case().config("mountPodPatch: [{terminationGracePeriodSeconds: 60}]");
-    assert_eq!(case.settings().flush_seconds, 60);
-    case = case.options(&["read-only"]);
-    assert_eq!(case.settings().flush_seconds, 0);
-}
-
-#[test]
-fn patches_reach_the_settings_with_their_templates_filled_in() {
-    let text = "
-mountPodPatch:
-- nodeSelector: {matchLabels: {disk: ssd}}
-  imagePullPolicy: Always
-  hostNetwork: true
-  env: [{name: A, value: '${MOUNT_POINT}'}]
-  lifecycle: {preStop: {exec: {command: [umount, '${MOUNT_POINT}']}}}
-  startupProbe: {exec: {command: [stat, '${MOUNT_POINT}']}}
-  volumes: [{name: c, secret: {secretName: '${VOLUME_NAME}'}}]
-  volumeMounts: [{name: c, mountPath: /c}]
-";
-    let mut case = case().config(text);
-    assert_eq!(case.settings().image_pull_policy, None, "no node, no node selector");
-    case.node_labels = Some(map(&[("disk", "ssd")]));
-    let settings = case.settings();
-    assert_eq!((settings.image_pull_policy.as_deref(), settings.host_network), (Some("Always"), true));
-    assert_eq!(settings.env[0].value.as_deref(), Some("/jfs/x"));
-    let command = |action: Option<api::ExecAction>| action.unwrap().command.unwrap()[1].clone();
-    assert_eq!(command(settings.lifecycle.unwrap().pre_stop.unwrap().exec), "/jfs/x");
-    assert_eq!(command(settings.startup_probe.unwrap().exec), "/jfs/x");
-    assert_eq!(settings.volumes[0].secret.as_ref().unwrap().secret_name.as_deref(), Some("myjfs"));
-    assert_eq!(settings.volume_mounts[0].mount_path, "/c");
-    let settings = case.serverless().settle().unwrap();
-    assert!(settings.volumes.is_empty() && settings.volume_mounts.is_empty());
-    assert!(settings.warnings[0].contains("mountPodPatch[0].volumes"), "{:?}", settings.warnings);
-}
-
-#[test]
 fn provenance_is_only_collected_on_demand() {
     let case = case();
     let inputs = Inputs {
@@ -541,39 +352,4 @@ fn provenance_is_only_collected_on_demand() {
     };
     assert_eq!(settle(&inputs).unwrap().provenance, []);
     assert!(!settle(&Inputs { explain: true, ..inputs }).unwrap().provenance.is_empty());
-}
-
-#[test]
-fn nothing_that_a_shell_acts_on_gets_into_a_hook() {
-    let hooks = [
-        "lifecycle: {preStop: {exec: {command: [sh, -c, 'echo ${SUB_PATH}']}}}",
-        "lifecycle: {postStart: {exec: {command: [sh, -c, 'echo ${SUB_PATH}']}}}",
-        "startupProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
-        "livenessProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
-        "readinessProbe: {exec: {command: [sh, -c, 'stat ${SUB_PATH}']}}",
-    ];
-    for hook in hooks {
-        let text = format!("mountPodPatch: [{{{hook}}}]");
-        for (path, fine) in
-            [("a/b-1", true), ("$(touch x)", false), ("a;y", false), ("a b", false), ("'a", false)]
-        {
-            let settled = case().config(&text).attributes(&[("subPath", path)]).settle();
-            assert_eq!(settled.is_ok(), fine, "{hook} with {path:?}");
-        }
-    }
-    // Without a command, or without the template, it is nobody's business.
-    for hook in [
-        "startupProbe: {httpGet: {port: 80, path: '/${SUB_PATH}'}}",
-        "lifecycle: {preStop: {exec: {command: [sync]}}}",
-    ] {
-        let text = format!("mountPodPatch: [{{{hook}}}]");
-        assert!(case().config(&text).attributes(&[("subPath", "a b")]).settle().is_ok(), "{hook}");
-    }
-}
-
-#[test]
-fn memory_limits_are_exact() {
-    let settings = case().attributes(&[("juicefs/mount-memory-limit", "5368709121")]).settings();
-    let limit: Quantity = settings.resources.limits.unwrap()["memory"].0.parse().unwrap();
-    assert_eq!(limit, "5368709121".parse().unwrap());
 }
