@@ -62,12 +62,21 @@ pub enum Task {
     Expand,
     /// Removing one.
     Delete,
+    /// Keeping a user secret that volumes need.
+    Hold,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 6] =
-        [Self::Registration, Self::Configuration, Self::Secrets, Self::Provision, Self::Expand, Self::Delete];
+    pub const ALL: [Self; 7] = [
+        Self::Registration,
+        Self::Configuration,
+        Self::Secrets,
+        Self::Provision,
+        Self::Expand,
+        Self::Delete,
+        Self::Hold,
+    ];
 
     /// The task in metrics.
     pub fn name(self) -> &'static str {
@@ -78,6 +87,7 @@ impl Task {
             Self::Provision => "provision",
             Self::Expand => "expand",
             Self::Delete => "delete",
+            Self::Hold => "hold",
         }
     }
 }

@@ -49,11 +49,13 @@ pub enum Reason {
     VolumeDataRemoval,
     /// A volume that is to go does not, and why.
     VolumeFailedDelete,
+    /// A user secret that volumes need could not be kept, and why.
+    SecretNotHeld,
 }
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
@@ -67,6 +69,7 @@ impl Reason {
         Self::VolumeDataKept,
         Self::VolumeDataRemoval,
         Self::VolumeFailedDelete,
+        Self::SecretNotHeld,
     ];
 
     /// As the event has it.
@@ -85,6 +88,7 @@ impl Reason {
             Self::VolumeDataKept => "VolumeDataKept",
             Self::VolumeDataRemoval => "VolumeDataRemoval",
             Self::VolumeFailedDelete => "VolumeFailedDelete",
+            Self::SecretNotHeld => "SecretNotHeld",
         }
     }
 
@@ -96,6 +100,7 @@ impl Reason {
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",
             Self::ProvisioningSucceeded | Self::ProvisioningFailed | Self::QuotaNotSet => "Provision",
             Self::VolumeResizeSuccessful | Self::VolumeResizeFailed => "Expand",
+            Self::SecretNotHeld => "HoldSecret",
             Self::VolumeDataKept | Self::VolumeDataRemoval | Self::VolumeFailedDelete => "Delete",
         }
     }

@@ -27,7 +27,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{candidates::Item, credentials::Credentials, paths::Paths, schedule::Schedule, silent::Silent};
+use self::{
+    candidates::Item, credentials::Credentials, finalizer::Held, paths::Paths, schedule::Schedule,
+    silent::Silent,
+};
 use super::{
     Task,
     events::{Events, Reason},
@@ -57,6 +60,7 @@ pub struct Provisioner {
     credentials: Credentials,
     silent: Silent,
     paths: Paths,
+    held: Held,
     events: Events,
     metrics: ControllerMetrics,
 }
@@ -77,8 +81,8 @@ impl Provisioner {
         metrics: ControllerMetrics,
     ) -> Self {
         let credentials = Credentials::new(client.clone());
-        let (silent, paths) = (Silent::default(), Paths::default());
-        Self { client, driver, worker, storage, config, credentials, silent, paths, events, metrics }
+        let (silent, paths, held) = (Silent::default(), Paths::default(), Held::default());
+        Self { client, driver, worker, storage, config, credentials, silent, paths, held, events, metrics }
     }
 
     /// Goes on for ever, with so many things at the same time.
@@ -125,6 +129,7 @@ impl Provisioner {
                     Item::Provision(claim) => this.provision(claim).await,
                     Item::Expand(claim) => this.expand(claim).await,
                     Item::Delete(volume) => this.delete(volume).await,
+                    Item::Hold(namespace, name) => this.hold_secret(namespace, name).await,
                 };
                 (item, outcome, started.elapsed())
             });
@@ -142,6 +147,7 @@ impl Provisioner {
             Item::Provision(claim) => (Task::Provision, &claim.name),
             Item::Expand(claim) => (Task::Expand, &claim.name),
             Item::Delete(volume) => (Task::Delete, volume),
+            Item::Hold(_, secret) => (Task::Hold, secret),
         };
         self.metrics.reconciled(task, outcome.as_ref().map_or_else(Problem::outcome, |()| "ok"), took);
         match outcome {
@@ -155,6 +161,7 @@ impl Provisioner {
                         Item::Provision(_) => Reason::ProvisioningFailed,
                         Item::Expand(_) => Reason::VolumeResizeFailed,
                         Item::Delete(_) => Reason::VolumeFailedDelete,
+                        Item::Hold(..) => Reason::SecretNotHeld,
                     };
                     let about = about(item);
                     self.events.send(EventType::Warning, reason, &problem.to_string(), &about).await;
@@ -225,6 +232,7 @@ fn about(item: &Item) -> ObjectReference {
             ("PersistentVolumeClaim", namespace, claim.name.to_string(), Some(claim.uid.to_string()))
         }
         Item::Delete(name) => ("PersistentVolume", None, name.to_string(), None),
+        Item::Hold(namespace, name) => ("Secret", Some(namespace.to_string()), name.to_string(), None),
     };
     ObjectReference {
         api_version: Some("v1".to_owned()),

@@ -51,6 +51,8 @@ pub(super) const HOST_PATH: &str = "juicefs/host-path";
 pub(super) const ANNOTATIONS: &str = "juicefs/mount-annotations";
 /// The kind of sidecars.
 pub(super) const MODE: &str = "juicefs/mode";
+/// The user secret is kept for as long as the volume may need it.
+pub(crate) const SECRET_FINALIZER: &str = "secretFinalizer";
 /// How the exit is ordered where native sidecars are missing.
 pub(super) const EXIT_ORDER: &str = "juicefs/exit-order";
 
@@ -74,7 +76,7 @@ const BARE: [&str; 3] = [SUB_PATH, PATH_PATTERN, MOUNT_OPTIONS];
 
 /// Whether an attribute of a volume is ever read, if only to say that it is a slip.
 pub(super) fn is_read(key: &str) -> bool {
-    key.starts_with("juicefs") || BARE.contains(&key) || bare_meant(key).is_some()
+    key.starts_with("juicefs") || BARE.contains(&key) || key == SECRET_FINALIZER || bare_meant(key).is_some()
 }
 
 /// The key without a prefix that is meant by another one. Those of others are longer, but for one that every dynamic

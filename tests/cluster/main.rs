@@ -9,6 +9,7 @@ mod chaos;
 mod client;
 mod control_plane;
 mod controller;
+mod crash;
 mod events;
 mod file_system;
 mod golden;

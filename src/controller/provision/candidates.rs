@@ -1,10 +1,11 @@
 //! Which claims wait for a volume or for a larger one, and which volumes wait to go. Pure.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::volume::{
     Catalog, Claim, PersistentVolume,
+    attributes::SECRET_FINALIZER,
     backing::PROVISIONER,
     class::SELECTED_NODE,
     objects::{ClaimReference, VolumePhase},
@@ -19,6 +20,8 @@ pub enum Item {
     Expand(ClaimKey),
     /// A volume, by name, whose claim is gone.
     Delete(Arc<str>),
+    /// A user secret, by namespace and name, without which data could not be removed.
+    Hold(Arc<str>, Arc<str>),
 }
 
 /// A claim, and not another one of the same name.
@@ -64,7 +67,12 @@ pub fn candidates(catalog: &Catalog, driver: &str) -> Vec<(Item, Arc<str>)> {
     });
     let volumes = catalog.volumes_of(driver).filter(|volume| waits_to_go(volume));
     let volumes = volumes.map(|volume| (Item::Delete(Arc::clone(&volume.metadata.name)), Arc::default()));
-    claims.chain(volumes).collect()
+    let secrets = catalog.volumes_of(driver).filter(|volume| holds_its_secret(volume));
+    let secrets: BTreeSet<_> = secrets
+        .filter_map(|volume| volume.secret())
+        .map(|secret| Item::Hold(Arc::clone(&secret.namespace), Arc::clone(&secret.name)))
+        .collect();
+    claims.chain(volumes).chain(secrets.into_iter().map(|item| (item, Arc::default()))).collect()
 }
 
 /// Whether a claim of a class of ours is to get a volume now. Kubernetes says so, by an annotation, after it has looked
@@ -100,6 +108,16 @@ pub fn volume_of<'a>(claim: &Claim, catalog: &'a Catalog, driver: &str) -> Optio
 pub fn waits_to_go(volume: &PersistentVolume) -> bool {
     volume.spec.is_deleted_with_claim
         && matches!(volume.status.phase, VolumePhase::Released | VolumePhase::Failed)
+}
+
+/// Whether a volume's secret is to be kept for the day when its data goes.
+pub fn holds_its_secret(volume: &PersistentVolume) -> bool {
+    let csi = volume.spec.csi.as_ref();
+    let asked = csi.and_then(|csi| csi.volume_attributes.get(SECRET_FINALIZER));
+    asked.is_some_and(|value| &**value == "true")
+        && volume.spec.is_deleted_with_claim
+        && !waits_to_go(volume)
+        && volume.secret().is_some_and(|secret| !secret.name.is_empty())
 }
 
 #[cfg(test)]
@@ -186,5 +204,20 @@ mod tests {
         let mut kept = volume("Released");
         kept["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
         assert_eq!(found(nobody(), kept).len(), 0);
+    }
+
+    #[test]
+    fn a_secret_is_held_while_a_volume_that_asks_for_it_may_have_to_go() {
+        let mut volume = volume("Bound");
+        let nobody = || claim("other", &json!({}));
+        volume["spec"]["csi"]["nodePublishSecretRef"] = json!({"namespace": "s", "name": "user"});
+        assert_eq!(found(nobody(), volume.clone()).len(), 0);
+        volume["spec"]["csi"]["volumeAttributes"] = json!({"secretFinalizer": "true"});
+        assert_eq!(found(nobody(), volume.clone()), [r#"Hold("s", "user") "#]);
+        let mut released = volume.clone();
+        released["status"]["phase"] = json!("Released");
+        assert_eq!(found(nobody(), released), [r#"Delete("pv") "#]);
+        volume["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
+        assert_eq!(found(nobody(), volume).len(), 0);
     }
 }

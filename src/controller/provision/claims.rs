@@ -9,7 +9,7 @@ use super::{
     Provisioner,
     candidates::{ClaimKey, Item, waits_for_a_volume, waits_to_go},
     paths::{Guard, Purpose},
-    volume::{Parts, check, is_deleted_with_claim, volume},
+    volume::{Parts, check, volume},
     work::{self, MadeBy},
 };
 use crate::{
@@ -26,9 +26,6 @@ use crate::{
     },
     worker::{SubPath, gibibytes},
 };
-
-/// The parameter of a class that keeps the user secret for as long as one of its volumes may need it.
-const SECRET_FINALIZER: &str = "secretFinalizer";
 
 /// The directory of a volume to be.
 struct Made {
@@ -58,11 +55,6 @@ impl Provisioner {
         let Some((identity, backing)) = self.planned(&catalog, &claim)? else { return Ok(()) };
         let Made { guard, directory, has_quota } =
             self.make_directory(key, &claim, identity, &backing, bytes, &class).await?;
-        if is_deleted_with_claim(&class)
-            && class.parameters.get(SECRET_FINALIZER).is_some_and(|value| &**value == "true")
-        {
-            self.hold_secret(&backing.secret).await?;
-        }
         let parts = Parts {
             claim: &claim,
             class: &class,

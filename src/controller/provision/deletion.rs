@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval_at};
 use super::{
     Provisioner,
     candidates::{Item, waits_to_go},
+    finalizer::is_settled,
     paths::Purpose,
     removal::{self, Neighbour, Verdict},
     volume::FINALIZER,
@@ -49,7 +50,9 @@ impl Provisioner {
             return Err(Problem::Waits(format!("{what} is still claimed by persistentvolumeclaim {claim}")));
         }
         let secret = volume.secret().cloned().unwrap_or_default();
-        let kept = if volume.metadata.annotations.get(GIVE_UP).is_some_and(|value| &**value == "true") {
+        let kept = if is_settled(&found) {
+            return self.settled(&secret, &volumes, &found, &what).await;
+        } else if volume.metadata.annotations.get(GIVE_UP).is_some_and(|value| &**value == "true") {
             Some(format!("the annotation {GIVE_UP} says so"))
         } else {
             self.remove_data(name, &volume, &secret, &catalog).await?
@@ -62,8 +65,19 @@ impl Provisioner {
         } else {
             tracing::info!(volume = &**name, "its data was removed");
         }
-        self.release_secret(&secret, name, &catalog).await?;
-        self.finish(&volumes, &found, &what).await
+        self.settled(&secret, &volumes, &found, &what).await
+    }
+
+    /// What is left when it is settled what becomes of the data.
+    async fn settled(
+        &self,
+        secret: &SecretReference,
+        volumes: &Api<api::PersistentVolume>,
+        found: &api::PersistentVolume,
+        what: &str,
+    ) -> Result<(), Problem> {
+        self.release_secret(secret, found).await?;
+        self.finish(volumes, found, what).await
     }
 
     /// Removes the data; the reason where it is to stay.

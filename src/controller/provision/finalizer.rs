@@ -1,72 +1,141 @@
 //! Keeps user secrets that volumes need, where their class asks for it (`secretFinalizer`): without one a volume's data
 //! could not be removed.
+//!
+//! A secret is held because there is a volume that needs it, never on behalf of one that is to be: a claim may go
+//! before its volume is made, and then nobody would know whom to let go. Before one is let go it is noted on the volume
+//! that its data is settled, for once the secret is gone nobody could find that out again.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::core::v1 as api;
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::sync::Mutex;
 
-use super::Provisioner;
+use super::{Provisioner, candidates::holds_its_secret};
 use crate::{
     controller::problem::Problem,
-    volume::{Catalog, objects::SecretReference},
+    volume::{PersistentVolume, attributes::SECRET_FINALIZER, objects::SecretReference},
 };
 
 /// As the Go driver calls it (contract 5.2).
 const FINALIZER: &str = "juicefs.com/finalizer";
+/// Annotation of a volume, with its UID: its data was removed, or is to stay, and only its secret and itself are left.
+pub(super) const SETTLED: &str = "sidecar.juicefs.com/data-settled";
+
+/// What is known of secrets. Whoever holds one or lets it go has this locked, so that of two volumes that go at the
+/// same time the later one sees that the earlier one needs nothing any more.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Secrets that are held, by namespace and name.
+    held: HashSet<(Arc<str>, Arc<str>)>,
+    /// Volumes that are settled and may still be there, by name.
+    settled: HashSet<String>,
+}
 
 impl Provisioner {
-    /// Keeps a secret from going.
-    pub(super) async fn hold_secret(&self, secret: &SecretReference) -> Result<(), Problem> {
-        self.change_secret(secret, |finalizers| {
-            let missing = !finalizers.iter().any(|one| one == FINALIZER);
-            if missing {
-                finalizers.push(FINALIZER.to_owned());
+    /// Keeps a secret from going, if a volume needs it.
+    pub(super) async fn hold_secret(&self, namespace: &Arc<str>, name: &Arc<str>) -> Result<(), Problem> {
+        let mut known = self.held.0.lock().await;
+        let key = (Arc::clone(namespace), Arc::clone(name));
+        let secret = SecretReference { namespace: key.0.clone(), name: key.1.clone() };
+        let catalog = self.catalog();
+        let needs = |volume: &Arc<_>| holds_its_secret(volume) && volume.secret() == Some(&secret);
+        if known.held.contains(&key) || !catalog.volumes_of(&self.driver).any(needs) {
+            return Ok(());
+        }
+        let Some(mut found) = self.found(&secret).await? else { return Ok(()) };
+        let finalizers = found.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|one| one == FINALIZER) {
+            // Who has been told to go takes no finalizer any more.
+            if found.metadata.deletion_timestamp.is_some() {
+                return Ok(());
             }
-            missing
-        })
-        .await
+            finalizers.push(FINALIZER.to_owned());
+            self.replace(&secret, &found).await?;
+        }
+        known.held.insert(key);
+        Ok(())
     }
 
-    /// Lets a secret go when no other volume needs it to have its data removed.
+    /// Lets the secret of a volume go when no other volume needs it to have its data removed.
     pub(super) async fn release_secret(
         &self,
         secret: &SecretReference,
-        volume: &Arc<str>,
-        catalog: &Catalog,
+        volume: &api::PersistentVolume,
     ) -> Result<(), Problem> {
-        let needed = catalog.volumes_of(&self.driver).any(|other| {
-            other.metadata.name != *volume
+        if secret.name.is_empty() {
+            return Ok(());
+        }
+        let mut known = self.held.0.lock().await;
+        let (name, uid) = (&volume.metadata.name, &volume.metadata.uid);
+        let (name, uid) = (name.as_deref().unwrap_or_default(), uid.as_deref().unwrap_or_default());
+        let catalog = self.catalog();
+        let asks = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()?.volume_attributes.as_ref());
+        let mut noted = is_settled(volume);
+        if !noted && asks.is_some_and(|asks| asks.get(SECRET_FINALIZER).is_some_and(|value| value == "true"))
+        {
+            self.note_settled(name, uid).await?;
+            noted = true;
+        }
+        known.settled.retain(|settled| catalog.volume(settled).is_some());
+        known.settled.insert(name.to_owned());
+        let needs = |other: &Arc<PersistentVolume>| {
+            !known.settled.contains(&*other.metadata.name)
                 && other.spec.is_deleted_with_claim
                 && other.secret() == Some(secret)
-        });
-        if needed || secret.name.is_empty() {
+        };
+        if catalog.volumes_of(&self.driver).any(needs) {
             return Ok(());
         }
-        self.change_secret(secret, |finalizers| {
+        if let Some(mut found) = self.found(secret).await? {
+            let finalizers = found.metadata.finalizers.get_or_insert_default();
             let before = finalizers.len();
             finalizers.retain(|one| one != FINALIZER);
-            finalizers.len() != before
-        })
-        .await
+            if finalizers.len() != before {
+                if !noted {
+                    self.note_settled(name, uid).await?;
+                }
+                self.replace(secret, &found).await?;
+            }
+        }
+        known.held.remove(&(Arc::clone(&secret.namespace), Arc::clone(&secret.name)));
+        Ok(())
     }
 
-    /// Changes just the version that was read; of two that change it at the same time one tries again.
-    async fn change_secret(
-        &self,
-        secret: &SecretReference,
-        change: impl FnOnce(&mut Vec<String>) -> bool,
-    ) -> Result<(), Problem> {
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), &secret.namespace);
-        let what = format!("secret \"{}/{}\"", secret.namespace, secret.name);
-        let Some(mut found) = secrets.get_opt(&secret.name).await.map_err(Problem::api(&what))? else {
-            return Ok(());
-        };
-        let finalizers = found.metadata.finalizers.get_or_insert_default();
-        if !change(finalizers) {
-            return Ok(());
-        }
-        let replaced = secrets.replace(&secret.name, &PostParams::default(), &found).await;
-        replaced.map(drop).map_err(Problem::api(&what))
+    async fn note_settled(&self, name: &str, uid: &str) -> Result<(), Problem> {
+        let patch = json!({"metadata": {"uid": uid, "annotations": {SETTLED: uid}}});
+        let volumes = Api::<api::PersistentVolume>::all(self.client.clone());
+        let patched = volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        patched.map(drop).map_err(Problem::api(format!("persistentvolume {name:?}")))
     }
+
+    async fn found(&self, secret: &SecretReference) -> Result<Option<api::Secret>, Problem> {
+        let secrets = Api::<api::Secret>::namespaced(self.client.clone(), &secret.namespace);
+        secrets.get_opt(&secret.name).await.map_err(Problem::api(shown(secret)))
+    }
+
+    /// Replaces just the version that was read; of two that change it at the same time one tries again.
+    async fn replace(&self, secret: &SecretReference, with: &api::Secret) -> Result<(), Problem> {
+        let secrets = Api::<api::Secret>::namespaced(self.client.clone(), &secret.namespace);
+        let replaced = secrets.replace(&secret.name, &PostParams::default(), with).await;
+        replaced.map(drop).map_err(Problem::api(shown(secret)))
+    }
+}
+
+fn shown(secret: &SecretReference) -> String {
+    format!("secret \"{}/{}\"", secret.namespace, secret.name)
+}
+
+/// Whether a volume's data was settled before.
+pub(super) fn is_settled(volume: &api::PersistentVolume) -> bool {
+    let annotations = volume.metadata.annotations.as_ref();
+    let noted = annotations.and_then(|annotations| annotations.get(SETTLED));
+    noted.is_some() && noted == volume.metadata.uid.as_ref()
 }

@@ -146,7 +146,7 @@ pub fn volume(parts: &Parts<'_>) -> PersistentVolume {
 }
 
 /// `Delete`, unless the class says otherwise.
-pub fn is_deleted_with_claim(class: &StorageClass) -> bool {
+fn is_deleted_with_claim(class: &StorageClass) -> bool {
     &*class.reclaim_policy != "Retain"
 }
 
