@@ -23,6 +23,10 @@ setup: ## Installs what tests and checks need (Debian packages; pinned tools in 
 kubernetes: setup ## Builds the Kubernetes that tests run against, once; about ten minutes (needs Go).
 	tests/kubernetes/build
 
+.PHONY: helm
+helm: ## Builds the Helm that the chart is tested with, once; about two minutes (needs Go).
+	tests/helm/build
+
 .PHONY: cluster
 cluster: kubernetes ## A control plane to play with, juicefs-sidecar installed; ctrl-C ends it.
 	tests/kubernetes/cluster
@@ -31,6 +35,7 @@ cluster: kubernetes ## A control plane to play with, juicefs-sidecar installed; 
 test: setup ## Runs all tests.
 	@# Without Go the tests that need it say that they are skipped; only the gate insists.
 	tests/kubernetes/build || test -z "$$CI"
+	tests/helm/build || test -z "$$CI"
 	cargo test --locked
 
 .PHONY: chaos
@@ -50,6 +55,10 @@ test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, ru
 .PHONY: golden
 golden: setup ## Rewrites the expected files of tests/golden; read the diff before you commit it.
 	UPDATE_GOLDEN=1 cargo test --locked --test golden
+
+.PHONY: chart
+chart: ## Makes the chart's values.yaml and docs/values.md of its values.schema.json.
+	UPDATE_CHART=1 cargo test --locked --test cluster chart::values::what_is_made_of_the_schema_is_current
 
 .PHONY: lint
 lint: format-check clippy dependencies files-check ## Runs every check that is not a test.

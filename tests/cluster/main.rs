@@ -5,6 +5,7 @@
 
 mod certificates;
 mod chaos;
+mod chart;
 #[path = "../webhook/client.rs"]
 mod client;
 mod control_plane;

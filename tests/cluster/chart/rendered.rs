@@ -1,0 +1,224 @@
+//! What is rendered: the same as `webhook-config/`, and taken by an API server with every switch turned.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use super::{
+    super::{
+        control_plane::{self, ControlPlane},
+        manifests::{built, install, piped},
+    },
+    NAMESPACE, folder, helm, object, objects, rendered, template,
+};
+
+/// Labels that Helm's objects have and plain manifests have not.
+const LABELS: [&str; 4] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+];
+/// Kinds that plain manifests have and the chart has not: Helm makes the namespace (`--create-namespace`).
+const KINDS: [&str; 1] = ["Namespace"];
+
+/// Values and the components of `webhook-config/` that they stand for.
+const SAME: [(&[&str], &[&str]); 5] = [
+    (&[], &[]),
+    (&["--set=besideCsiDriver.enabled=true"], &["webhook-config/components/beside-csi-driver"]),
+    (&["--set=oneProgram=true"], &["webhook-config/components/one-program"]),
+    (
+        &["--set=besideCsiDriver.enabled=true,oneProgram=true"],
+        &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program"],
+    ),
+    (&["--set=webhook.certManager.enabled=true", "--api-versions=cert-manager.io/v1"], &["certs"]),
+];
+
+/// Switches that are turned beside each other, a rendering each; the rest is in `everything`.
+const SWITCHES: [&[&str]; 8] = [
+    &[],
+    &["--set=oneProgram=true"],
+    &["--set=besideCsiDriver.enabled=true"],
+    &["--set=controller.provisioner=false,controller.claimSecrets=false"],
+    &["--set=controller.leaderElection.enabled=false,controller.replicas=1,webhook.replicas=1"],
+    &["--set=webhook.existingSecret=mine"],
+    &["--set=rbac.secretNamespaces={storage,team-a}"],
+    &["--set=networkPolicy.enabled=false,podDisruptionBudget.enabled=false"],
+];
+
+type Keyed = BTreeMap<(String, String, String), Value>;
+
+fn keyed(objects: Vec<Value>) -> Keyed {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let key = |object: &Value| {
+        let metadata = &object["metadata"];
+        (text(&object["kind"]), text(&metadata["namespace"]), text(&metadata["name"]))
+    };
+    objects.into_iter().map(|object| (key(&object), object)).collect()
+}
+
+#[test]
+fn values_by_themselves_install_what_the_plain_manifests_do() {
+    let Some(plane) = control_plane::shared() else { return };
+    for (values, components) in SAME {
+        let Some(mut chart) = rendered(values) else { return };
+        for object in &mut chart {
+            let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+            for label in LABELS {
+                assert!(labels.remove(label).is_some(), "{} has no label {label}", object["kind"]);
+            }
+        }
+        // Kustomize gives none to what a component brings along.
+        let labelled = |object: &Value| object["metadata"].get("labels").is_some();
+        let mut plain = objects(&built(plane, components));
+        plain.retain(|object| !KINDS.iter().any(|kind| object["kind"] == *kind));
+        let (chart, plain) = (keyed(chart), keyed(plain));
+        let names = |objects: &Keyed| objects.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&chart), names(&plain), "{values:?}");
+        for (key, mut object) in chart {
+            let other = &plain[&key];
+            if !labelled(other) {
+                object["metadata"].as_object_mut().unwrap().remove("labels");
+            }
+            if object == *other {
+                continue;
+            }
+            let text = |value: &Value| {
+                let mut value = value.clone();
+                value.sort_all_objects();
+                serde_json::to_string_pretty(&value).unwrap()
+            };
+            let (object, other) = (text(&object), text(other));
+            let difference = TextDiff::from_lines(&other, &object).unified_diff().to_string();
+            panic!("{values:?}: {key:?}\n{difference}");
+        }
+    }
+}
+
+/// The values that turn everything on that can be on at once.
+fn everything() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/chart/everything.yaml")
+}
+
+fn taken(plane: &ControlPlane, what: &str, text: &str) {
+    let dry_run =
+        ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
+    let output = piped(plane.kubectl().args(dry_run), text);
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
+    let Some(plane) = control_plane::shared() else { return };
+    let Some(mut lint) = helm() else { return };
+    install(plane);
+    for namespace in ["storage", "team-a"] {
+        let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let applied =
+            piped(plane.kubectl().args(["apply", "--server-side", "-f", "-"]), &manifest.to_string());
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    }
+    let values = format!("--values={}", everything().display());
+    let apis = ["--api-versions=monitoring.coreos.com/v1", "--api-versions=cert-manager.io/v1"];
+    let everything: [&str; 3] = [&values, apis[0], apis[1]];
+    let linted = lint.args(["lint", "--strict"]).arg(folder()).output().unwrap();
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
+
+    let switches = SWITCHES.iter().copied().chain([&everything[..]]);
+    for (index, switches) in switches.enumerate() {
+        let output = template(switches).unwrap();
+        assert!(output.status.success(), "{switches:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // Kinds of others have no schema here.
+        let (ours, others): (Vec<_>, Vec<_>) =
+            objects(&String::from_utf8(output.stdout).unwrap()).into_iter().partition(|object| {
+                !object["apiVersion"].as_str().unwrap().contains("coreos.com")
+                    && !object["apiVersion"].as_str().unwrap().contains("cert-manager.io")
+            });
+        assert_eq!(others.is_empty(), index < SWITCHES.len(), "{switches:?}");
+        let text = ours.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
+        taken(plane, &format!("{switches:?}"), &text);
+
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chart-{index}.yaml"));
+        fs::write(&file, &text).unwrap();
+        let validate = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/kubernetes-validate");
+        for version in ["1.28", "1.36"] {
+            let valid =
+                Command::new(&validate).args(["--strict", "-k", version]).arg(&file).output().unwrap();
+            let said = String::from_utf8_lossy(&valid.stdout);
+            assert!(valid.status.success(), "{switches:?}: {version}: {said}");
+        }
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn pods_of_ours_but_the_worker_are_as_restricted_as_pod_security_knows() {
+    let Some(chart) = rendered(&[]) else { return };
+    for name in ["webhook", "controller"] {
+        let pod =
+            &object(&chart, "Deployment", &format!("juicefs-sidecar-{name}"))["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let containers =
+            ["containers", "initContainers"].iter().filter_map(|list| pod[list].as_array()).flatten();
+        for container in containers {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+            assert_eq!(security.get("runAsUser").is_some(), container["name"] == "worker");
+        }
+    }
+}
+
+#[test]
+fn numbers_become_environment_variables_and_the_last_of_a_name_counts() {
+    let values = "--set-json=controller.envs=[{\"name\":\"KUBE_QPS\",\"value\":3},{\"name\":\"KUBE_BURST\",\"value\":1000000}]";
+    let over =
+        "--set-json=webhook.envs=[{\"name\":\"KUBE_QPS\",\"value\":0.5},{\"name\":\"A\",\"value\":true}]";
+    let Some(chart) = rendered(&[values, over]) else { return };
+    let environment = |name: &str| {
+        let pod = &object(&chart, "Deployment", name)["spec"]["template"]["spec"];
+        let list = pod["containers"][0]["env"].as_array().unwrap();
+        let pairs = list.iter().map(|one| (one["name"].as_str().unwrap(), one["value"].as_str()));
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    let (webhook, controller) =
+        (environment("juicefs-sidecar-webhook"), environment("juicefs-sidecar-controller"));
+    assert_eq!((controller["KUBE_QPS"], controller["KUBE_BURST"]), (Some("3"), Some("1000000")));
+    assert_eq!((webhook["KUBE_QPS"], webhook["KUBE_BURST"]), (Some("0.5"), Some("1000000")));
+    assert_eq!((webhook["A"], controller.get("A")), (Some("true"), None));
+    assert!(webhook.contains_key("POD_NAMESPACE"));
+}
+
+#[test]
+fn secrets_may_be_confined_to_namespaces() {
+    let Some(chart) = rendered(&["--set=rbac.secretNamespaces={storage,team-a}"]) else { return };
+    for who in ["webhook", "controller"] {
+        let role = format!("juicefs-sidecar-{who}-secrets");
+        let bindings: Vec<_> = chart.iter().filter(|object| object["roleRef"]["name"] == role).collect();
+        let places: Vec<_> =
+            bindings.iter().map(|one| (&one["kind"], &one["metadata"]["namespace"])).collect();
+        assert_eq!(json!(places), json!([["RoleBinding", "storage"], ["RoleBinding", "team-a"]]));
+        assert!(bindings.iter().all(|one| one["subjects"][0]["namespace"] == NAMESPACE));
+    }
+}
+
+#[test]
+fn one_registry_serves_all_images_and_pods_are_told() {
+    let Some(chart) = rendered(&["--set=global.imageRegistry=registry.example.com/x"]) else { return };
+    let text = serde_json::to_string(&chart).unwrap();
+    let own = concat!("registry.example.com/x/juicefs-sidecar:", env!("CARGO_PKG_VERSION"));
+    // Two programs, the agent's installer, and what pods run.
+    assert_eq!(text.matches(own).count(), 5);
+    assert_eq!(text.matches("registry.example.com/x/juicedata/mount:ce-v1.3.0").count(), 1);
+    let webhook = &object(&chart, "Deployment", "juicefs-sidecar-webhook")["spec"]["template"]["spec"];
+    let environment = webhook["containers"][0]["env"].as_array().unwrap();
+    assert!(environment.contains(&json!({"name": "JUICEFS_AGENT_IMAGE", "value": own})));
+}
