@@ -152,6 +152,7 @@ impl Resolver<'_> {
     /// Finds the user secret of each volume; the first that cannot be used is the refusal.
     fn secrets(&mut self, volumes: Vec<Resolved>) -> Result<(), Refusal> {
         let mut refusal = None;
+        self.resolution.volumes.reserve_exact(volumes.len());
         for resolved in volumes {
             let reference = &resolved.volume.secret;
             let place = || format!("secret \"{}/{}\"", reference.namespace, reference.name);
@@ -224,12 +225,7 @@ impl Resolver<'_> {
         };
         if let Some((claim, volume)) = self.search.behind(claim)? {
             self.claims.insert(name.to_owned(), Some(self.volumes.len()));
-            self.volumes.push(Resolved {
-                pod_volumes: entry.into(),
-                claim,
-                volume,
-                ephemeral_directory: None,
-            });
+            self.found(Resolved { pod_volumes: entry.into(), claim, volume, ephemeral_directory: None });
         }
         Ok(())
     }
@@ -258,8 +254,16 @@ impl Resolver<'_> {
         let modes = &template.spec.access_modes;
         let only_reads = matches!(modes.as_slice(), [mode] if &**mode == "ReadOnlyMany");
         let volume = Backing::planned(planned, Arc::default(), only_reads);
-        self.volumes.push(Resolved { pod_volumes: entry.into(), claim, volume, ephemeral_directory });
+        self.found(Resolved { pod_volumes: entry.into(), claim, volume, ephemeral_directory });
         Ok(())
+    }
+
+    fn found(&mut self, resolved: Resolved) {
+        if self.volumes.is_empty() {
+            // Most pods have one, and a list begins with room for four.
+            self.volumes.reserve_exact(1);
+        }
+        self.volumes.push(resolved);
     }
 }
 
