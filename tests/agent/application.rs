@@ -1,5 +1,6 @@
 //! The application of a test pod: a process of its own that works on the mount and reports what it saw.
 
+use crate::silence;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Runs an operation and takes note of it.
-    fn run<T>(&mut self, what: &str, operation: impl FnOnce() -> io::Result<T>) -> Option<T> {
+    pub(crate) fn run<T>(&mut self, what: &str, operation: impl FnOnce() -> io::Result<T>) -> Option<T> {
         let begin = Instant::now();
         let outcome = operation();
         let took = u64::try_from(begin.elapsed().as_millis()).unwrap();
@@ -50,7 +51,7 @@ impl Report {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.operations += other.operations;
         self.errors.extend(other.errors);
         self.bad_descriptors += other.bad_descriptors;
@@ -72,9 +73,36 @@ fn process() {
     let report = match plan.as_str() {
         "busy" => busy(&mount, &finish, is_up),
         "writers" => writers(&mount, &finish, is_up),
+        "abandoned" => abandoned(&mount, &finish, is_up),
+        "journal" => silence::journal(&mount, &finish, is_up),
+        "lister" => silence::lister(&mount, &finish, is_up),
+        "left open" => silence::left_open(&mount, &finish, is_up),
+        "lock owner" => silence::lock_owner(&mount, &finish, is_up),
         other => panic!("no such plan: {other}"),
     };
     fs::write(pod.join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
+}
+
+/// A file that stays open, and a look at the mount: both have to fail once the mount was given up.
+fn abandoned(mount: &Path, finish: &Path, is_up: impl FnOnce()) -> Report {
+    let mut report = Report::default();
+    let mut file = File::create(mount.join("abandoned")).unwrap();
+    file.write_all(b"written").unwrap();
+    is_up();
+    crate::process::wait_until("the mount to have been given up", || finish.exists());
+    let outcomes = [
+        ("write", file.write_all(b"more")),
+        ("fsync", file.sync_all()),
+        ("stat", fs::metadata(mount).map(drop)),
+    ];
+    for (what, outcome) in outcomes {
+        match outcome.map_err(|error| error.raw_os_error()) {
+            // ENOTCONN; EIO and ECONNABORTED are what the kernel says of what had been begun.
+            Err(Some(107 | 5 | 103)) => report.checked += 1,
+            other => report.errors.push(format!("{what}: {other:?}")),
+        }
+    }
+    report
 }
 
 /// Several threads that open, write, fsync, close, rename, stat, read, list and remove.

@@ -1,7 +1,7 @@
 //! The client dies.
 
 use crate::pod::Pod;
-use crate::process::wait_until;
+use crate::process::{exit_code, wait_until};
 use rustix::process::{Signal, kill_process};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -92,6 +92,41 @@ fn a_hundred_kills_of_the_whole_client_go_unnoticed() {
     assert!(longest <= longest_stall, "a stall of {longest:?}, more than {longest_stall:?}");
     let bearable = u128::from(report.operations) * start / PLAIN_START.as_millis() / OPERATIONS_FOR_A_LOSS;
     assert!(lost <= bearable, "{lost} operations lost, more than {bearable}");
+}
+
+/// Who would rather begin anew than go on beside what is lost gets an error from everything, at once and for good.
+#[test]
+fn a_mount_that_is_to_fail_with_its_client_fails() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    let start = || {
+        let runner = pod.start_runner("data", &["--on-crash", "fail"], &pod.client_words(&[]));
+        pod.wait_until_ready();
+        runner
+    };
+    // First the client dies, then its whole container.
+    for whole in [false, true] {
+        let mut runner = start();
+        assert!(pod.node_writes("file"));
+        let application = pod.application("abandoned");
+        if whole {
+            runner.kill();
+            let next = start();
+            drop(next);
+        } else {
+            runner.kill_client();
+            assert_eq!(exit_code(runner.container.end()), Some(73));
+            let (code, said) = pod.ready(Some("data"));
+            assert!(code != Some(0) && said.contains("its mount is given up"), "{code:?}: {said}");
+        }
+        let report = application.finish(&pod);
+        assert_eq!(report.errors, [""; 0]);
+        assert_eq!(report.checked, 3);
+        let _runner = start();
+        assert!(pod.node_reads("file") && pod.node_writes("another"));
+        assert_eq!(pod.layers("data"), 1);
+    }
 }
 
 #[test]

@@ -15,5 +15,6 @@ mod hostile;
 mod pod;
 mod probes;
 mod process;
+mod silence;
 mod upgrade;
 mod worker;

@@ -10,6 +10,8 @@ pub(crate) const FIRST_COMMAND: u8 = 70;
 pub(crate) const CLIENT: u8 = 71;
 /// The holder did not answer.
 pub(crate) const HOLDER: u8 = 72;
+/// The client crashed, and its mount was given up as the command line wants it.
+pub(crate) const GIVEN_UP: u8 = 73;
 /// Anything else, such as a system call that was refused.
 const OTHER: u8 = 1;
 

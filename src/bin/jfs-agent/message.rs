@@ -21,6 +21,8 @@ pub(crate) enum Question {
     Adopt,
     /// Runner to holder: keep this; the descriptors come along.
     Deposit(Mount),
+    /// Runner to holder: give this mount up, for good, and mount anew.
+    Abandon(Mount),
     /// Probe to either: how is it going, and the root of the mount.
     Status,
     /// Probe or runner to holder: look at the mount.
@@ -148,8 +150,9 @@ impl Question {
             "adopt" => Ok(Self::Adopt),
             "status" => Ok(Self::Status),
             "look" => Ok(Self::Look(words.wish.unwrap_or(Wish::ALIVE))),
-            "deposit" => {
-                words.mount.map(Self::Deposit).ok_or_else(|| Failure::new("a deposit comes with a mount"))
+            "deposit" | "abandon" => {
+                let mount = words.mount.ok_or_else(|| Failure::new("which mount is not said"))?;
+                Ok(if words.ask == "deposit" { Self::Deposit(mount) } else { Self::Abandon(mount) })
             }
             other => Err(Failure::new(format!("unknown question: {other:?}"))),
         }
@@ -163,6 +166,7 @@ impl Question {
             Self::Status => ("status", None, None),
             Self::Look(wish) => ("look", None, Some(*wish)),
             Self::Deposit(mount) => ("deposit", Some(mount.clone()), None),
+            Self::Abandon(mount) => ("abandon", Some(mount.clone()), None),
         };
         serde_json::to_vec(&Words { ask: ask.to_owned(), mount, wish }).unwrap_or_default()
     }

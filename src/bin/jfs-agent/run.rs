@@ -43,7 +43,17 @@ struct Options {
     first: Vec<Vec<String>>,
     first_limit: Duration,
     grace: Duration,
+    on_crash: OnCrash,
     client: Vec<String>,
+}
+
+/// What happens to the mount when the client crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnCrash {
+    /// The next client serves it.
+    Resume,
+    /// It is given up: applications get an error from everything they do with it, and have to begin anew.
+    Fail,
 }
 
 /// Runs the command.
@@ -74,11 +84,19 @@ fn read(mut arguments: Arguments) -> Result<Options> {
             .map_err(|error| Failure::usage(format!("--first is not a JSON array of strings: {error}")))?;
         words::fill(&words, None)
     };
+    let on_crash = match arguments.take("on-crash").as_deref() {
+        None | Some("resume") => OnCrash::Resume,
+        Some("fail") => OnCrash::Fail,
+        Some(other) => {
+            return Err(Failure::usage(format!("--on-crash is neither resume nor fail: {other}")));
+        }
+    };
     let options = Options {
         place: Place::new(&run_directory, &arguments.require("volume")?)?,
         first: arguments.take_all("first").iter().map(parse).collect::<Result<_>>()?,
         first_limit: arguments.take_seconds("first-limit")?.unwrap_or(DEFAULT_FIRST_LIMIT),
         grace: arguments.take_seconds("grace")?.unwrap_or(DEFAULT_GRACE),
+        on_crash,
         client: arguments.take_command(),
     };
     arguments.finish()?;

@@ -255,6 +255,7 @@ impl Volume {
         let answer = match question {
             Ok(Question::Fetch) => self.hand_out(),
             Ok(Question::Deposit(mount)) => self.take_in(mount, packet.descriptors),
+            Ok(Question::Abandon(mount)) => Ok(self.abandon(&mount)),
             Ok(Question::Status) => Ok(Answer { status: Some(self.status()), ..Answer::default() }),
             Ok(Question::Look(wish)) => return self.looks.add(wish, socket),
             Ok(Question::Adopt) => Err(Failure::new("that is a question for a runner")),
@@ -280,10 +281,7 @@ impl Volume {
         if self.keeping.as_ref().is_some_and(|keeping| keeping.handed_out && keeping.kept.setting.is_none()) {
             // The INIT of the kernel may have died with that client, and nothing can have used the mount yet.
             log::info(Some(self.name()), "the last client never served; mounting anew for the next");
-            self.keeping = None;
-            if let Err(failure) = self.mount() {
-                self.note_failure(&failure);
-            }
+            self.mount_anew();
         }
         let Some(keeping) = &mut self.keeping else {
             let reason = self.last_error.as_deref().unwrap_or("a moment, please");
@@ -291,6 +289,23 @@ impl Volume {
         };
         keeping.handed_out = true;
         Ok(Answer { mount: Some(keeping.kept.to_mount()), ..Answer::default() })
+    }
+
+    /// Gives a mount up: whoever still has it gets ENOTCONN from now on.
+    fn abandon(&mut self, mount: &Mount) -> Answer {
+        if self.keeping.as_ref().is_some_and(|keeping| keeping.kept.generation == mount.generation) {
+            log::warn(Some(self.name()), "the mount is given up; mounting anew");
+            self.looks.cancel();
+            self.mount_anew();
+        }
+        Answer::default()
+    }
+
+    fn mount_anew(&mut self) {
+        self.keeping = None;
+        if let Err(failure) = self.mount() {
+            self.note_failure(&failure);
+        }
     }
 
     /// Takes the runner's copy: the setting if the mount is known, all of it if not.

@@ -6,7 +6,7 @@
 use super::words;
 use crate::{
     failure::{During, Failure, Result},
-    handover::Handover,
+    handover::{self, Inheritance},
     layout::Place,
     mask::Mask,
     message::Kept,
@@ -54,7 +54,7 @@ impl Client {
         words: &[String],
         kept: &Kept,
         place: &Place,
-        left: Option<&Handover>,
+        inheritance: &Inheritance,
     ) -> Result<Self> {
         // A copy made by dup is inherited, which the original is not; it is closed here once the client has it.
         let device = rustix::io::dup(&kept.device).during(|| "copy the FUSE descriptor")?;
@@ -67,11 +67,17 @@ impl Client {
         for inherited in ["JFS_SUPERVISOR", "_FUSE_FD_COMM", "_FUSE_STATE_PATH", "_JFS_META_SID"] {
             command.env_remove(inherited);
         }
-        if let Some(left) = left {
-            if let Some(session) = left.session {
-                command.env("_JFS_META_SID", session.to_string());
+        match inheritance {
+            Inheritance::Nothing => {}
+            Inheritance::Handles { session } => {
+                command.env("_FUSE_STATE_PATH", place.state_file());
+                if let Some(session) = session {
+                    command.env("_JFS_META_SID", session.to_string());
+                }
             }
-            if left.handles {
+            // Not in its predecessor's session, which ends by itself and gives locks back whose owners are gone.
+            Inheritance::Wreck => {
+                handover::begin_new_handles(place)?;
                 command.env("_FUSE_STATE_PATH", place.state_file());
             }
         }

@@ -59,16 +59,21 @@ impl Keeper {
 
     /// Asks the holder for the mount.
     pub(super) fn fetch(&mut self) -> Result<()> {
-        let question = Question::Fetch.to_bytes();
-        let packet = match packet::ask(&self.place.holder_socket(), &question, &[], HOLDER_LIMIT) {
-            Asked::Answer(packet) => packet,
-            Asked::Nobody => return Err(Failure::new("the holder is not there")),
-            Asked::NoAnswer(reason) => return Err(Failure::new(format!("the holder: {reason}"))),
-        };
-        let mount = Answer::parse(&packet).during(|| "the holder")?.mount;
-        let mount = mount.ok_or_else(|| Failure::new("the holder gave no mount"))?;
-        self.kept = Some(Kept::from_message(mount, packet.descriptors)?);
+        let (answer, descriptors) = self.ask(&Question::Fetch)?;
+        let mount = answer.mount.ok_or_else(|| Failure::new("the holder gave no mount"))?;
+        self.kept = Some(Kept::from_message(mount, descriptors)?);
         Ok(())
+    }
+
+    fn ask(&self, question: &Question) -> Result<(Answer, Vec<OwnedFd>)> {
+        match packet::ask(&self.place.holder_socket(), &question.to_bytes(), &[], HOLDER_LIMIT) {
+            Asked::Answer(packet) => {
+                let answer = Answer::parse(&packet).during(|| "the holder")?;
+                Ok((answer, packet.descriptors))
+            }
+            Asked::Nobody => Err(Failure::new("the holder is not there")),
+            Asked::NoAnswer(reason) => Err(Failure::new(format!("the holder: {reason}"))),
+        }
     }
 
     /// Remembers the setting that a client brought, and has the holder remember it.
@@ -109,6 +114,13 @@ impl Keeper {
             Err(_) => self.deposit_due = Some(Instant::now() + DEPOSIT_RETRY),
         }
         Deposited::Fine
+    }
+
+    /// Has the holder give the mount up, and lets it go.
+    pub(super) fn abandon(&mut self) -> Result<()> {
+        self.deposit_due = None;
+        let Some(kept) = self.kept.take() else { return Ok(()) };
+        self.ask(&Question::Abandon(kept.to_mount())).map(drop)
     }
 
     /// Lets the mount go, to fetch another.

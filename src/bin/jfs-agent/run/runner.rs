@@ -4,7 +4,7 @@ mod checking;
 mod parting;
 
 use super::{
-    Options,
+    OnCrash, Options,
     client::Client,
     comm::Comm,
     keeper::{Deposited, Keeper},
@@ -13,7 +13,7 @@ use crate::{
     clock,
     device::{Resent, resend},
     failure::{self, Failure, Result},
-    handover::Handover,
+    handover::{Handover, Inheritance},
     log,
     look::{Looking, Seen},
     mask::Mask,
@@ -243,6 +243,17 @@ impl<'a> Runner<'a> {
             Handover::discard(place);
         }
         let left = place.handover_file().exists().then(|| Handover::load(place, kept)).flatten();
+        let inheritance = match left {
+            Some(left) => Inheritance::Handles { session: left.session },
+            None if kept.setting.is_some() => Inheritance::Wreck,
+            None => Inheritance::Nothing,
+        };
+        if inheritance == Inheritance::Wreck && self.options.on_crash == OnCrash::Fail {
+            self.warn("the last client crashed; its mount is given up".to_owned());
+            self.abandon();
+            self.fetch_anew();
+            return Ok(());
+        }
         // Before the client reads: what its predecessor had in hand is queued again, and nobody has it twice.
         self.resent = if kept.setting.is_some() { resend(&kept.device) } else { Resent::Yes };
         if self.resent == Resent::Gone {
@@ -250,17 +261,21 @@ impl<'a> Runner<'a> {
             self.fetch_anew();
             return Ok(());
         }
-        self.client = Some(Client::start(&self.options.client, kept, place, left.as_ref())?);
+        self.client = Some(Client::start(&self.options.client, kept, place, &inheritance)?);
         self.started = Instant::now();
-        match left {
-            Some(Handover { handles: true, .. }) => {
-                self.log("starting the client, with the open handles of the last");
-            }
-            Some(_) => self.log("starting the client, in the session of the last"),
-            None => self.log("starting the client"),
-        }
+        self.log(match inheritance {
+            Inheritance::Handles { .. } => "starting the client, with the open handles of the last",
+            Inheritance::Wreck => "starting the client, without what was open in the last",
+            Inheritance::Nothing => "starting the client",
+        });
         self.enter(Phase::Starting, "starting");
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        if let Err(failure) = self.keeper.abandon() {
+            self.warn(format!("the holder did not give the mount up yet: {failure}"));
+        }
     }
 
     /// The client says that it serves: see whether it does.
@@ -269,6 +284,8 @@ impl<'a> Runner<'a> {
             self.lost();
         } else if matches!(self.phase, Phase::Starting) {
             self.took_over_after = self.started.elapsed();
+            // If this one crashes, what it was given is as lost as what it was given to write.
+            Handover::discard(&self.options.place);
             self.phase = Phase::Checking;
             self.look = None;
         }
@@ -312,6 +329,13 @@ impl<'a> Runner<'a> {
         }
         if never_served {
             self.keeper.forget();
+        } else if self.options.on_crash == OnCrash::Fail {
+            self.abandon();
+            let message = format!(
+                "the client ended: {reason}; its mount is given up: containers that use it get \"Transport endpoint is not \
+                 connected\" until they are started again"
+            );
+            return Err(Failure::new(message).with_code(failure::GIVEN_UP));
         }
         if self.failures <= 1 {
             return self.start();

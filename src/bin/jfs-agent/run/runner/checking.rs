@@ -4,7 +4,6 @@ use super::{Phase, Runner};
 use crate::{
     device::Resent,
     failure::Result,
-    handover::Handover,
     look::{Looking, Seen, Wish},
 };
 use rustix::fd::AsFd;
@@ -78,13 +77,6 @@ impl Runner<'_> {
         self.status.client_version.clone_from(&seen.version);
         self.status.session = seen.session;
         self.seen = seen;
-        if let Some(kept) = &self.keeper.kept {
-            let session = Handover::new(kept, self.seen.session, self.seen.version.clone());
-            Handover::discard(&self.options.place);
-            if let Err(failure) = session.save(&self.options.place) {
-                self.warn(failure.to_string());
-            }
-        }
         self.enter(Phase::Serving, "serving");
         let (took_over, checked) = (self.took_over_after.as_millis(), self.started.elapsed().as_millis());
         self.log(&format!("serving: took over after {took_over} ms, checked after {checked} ms"));

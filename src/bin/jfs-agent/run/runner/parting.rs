@@ -110,8 +110,7 @@ impl Runner<'_> {
             (Parting::Problem(problem), _) => Err(Failure::new(problem.clone())),
             (Parting::Handles(state), Some(kept)) => {
                 let left = Handover::new(kept, self.seen.session, self.seen.version.clone());
-                left.save_with_handles(&self.options.place, state)
-                    .during(|| "the client ended without handing over")?;
+                left.save(&self.options.place, state).during(|| "the client ended without handing over")?;
                 self.log("handed over: the next client goes on with the open handles");
                 Ok(Some(ExitCode::SUCCESS))
             }
