@@ -40,6 +40,7 @@ fields! {
     HostNetwork = "hostNetwork",
     TerminationGracePeriodSeconds = "terminationGracePeriodSeconds",
     ExitOrder = "exitOrder",
+    OnCrash = "onCrash",
     Annotations = "annotations",
 }
 
@@ -54,6 +55,7 @@ impl Field {
                 | Self::HostNetwork
                 | Self::TerminationGracePeriodSeconds
                 | Self::ExitOrder
+                | Self::OnCrash
         )
     }
 }

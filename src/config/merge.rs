@@ -13,7 +13,7 @@ use super::{
     select::Target,
     template::Templates,
 };
-use crate::notation::ExitOrder;
+use crate::notation::{ExitOrder, OnCrash};
 
 /// A value and the item of `mountPodPatch` it is from.
 #[derive(Debug)]
@@ -77,6 +77,8 @@ pub struct Merged<'c> {
     pub termination_grace_period_seconds: Option<Picked<'c, u32>>,
     /// The order of exits.
     pub exit_order: Option<Picked<'c, ExitOrder>>,
+    /// What becomes of a mount whose client crashes.
+    pub on_crash: Option<Picked<'c, OnCrash>>,
     /// Annotations for VCI and CCI.
     pub annotations: Option<Picked<'c, BTreeMap<String, String>>>,
     /// Volumes of all items.
@@ -143,6 +145,7 @@ impl<'c> Merged<'c> {
             seconds,
         );
         pick.fill_slot(&mut self.exit_order, Field::ExitOrder, item.exit_order.as_ref());
+        pick.fill_slot(&mut self.on_crash, Field::OnCrash, item.on_crash.as_ref());
         pick.fill_slot(&mut self.annotations, Field::Annotations, item.annotations.as_ref());
         self.add_volumes(&pick);
     }

@@ -15,7 +15,7 @@ use super::{
     cache::{self, CacheDirectoryPatch},
     field::Field,
 };
-use crate::notation::{ExitOrder, Percentage, Quantity};
+use crate::notation::{ExitOrder, OnCrash, Percentage, Quantity};
 
 /// Changes to the clients of the claims and nodes it selects; `None` leaves a setting alone.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,6 +62,8 @@ pub struct PatchItem {
     pub termination_grace_period_seconds: Option<u32>,
     /// How the exit of a client is ordered where native sidecars are missing.
     pub exit_order: Option<ExitOrder>,
+    /// What becomes of a mount whose client crashes, in resilient mode.
+    pub on_crash: Option<OnCrash>,
     /// Reach the pod on VCI and CCI only.
     pub annotations: Option<BTreeMap<String, String>>,
 

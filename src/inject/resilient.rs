@@ -19,6 +19,7 @@ use crate::{
         shell::shield_from_kubelet,
         sidecar::{Sidecar, security_context},
     },
+    notation::OnCrash,
     pod::PodSecurity,
 };
 
@@ -205,6 +206,9 @@ pub(super) fn whole_command(plan: &Plan, client: &Client, end: Vec<String>) -> V
         format!("--volume={volume}"),
         format!("--grace={grace}"),
     ];
+    if client.settings.on_crash == OnCrash::Fail {
+        command.push("--on-crash=fail".to_owned());
+    }
     command.extend(end);
     command
 }

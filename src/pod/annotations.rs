@@ -68,6 +68,8 @@ annotations! {
     mode = "sidecar.juicefs.com/mode",
     /// How the client's exit is ordered after the application's in classic, non-native pods.
     exit_order = "sidecar.juicefs.com/exit-order",
+    /// What becomes of the pod's mounts when their client crashes, in resilient mode.
+    on_crash = "sidecar.juicefs.com/on-crash",
     /// Which container `kubectl exec` and `logs` choose.
     default_container = "kubectl.kubernetes.io/default-container",
     /// Local volumes that do not keep the cluster autoscaler from moving the pod, separated by commas.

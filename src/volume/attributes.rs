@@ -55,13 +55,15 @@ pub(super) const MODE: &str = "juicefs/mode";
 pub(crate) const SECRET_FINALIZER: &str = "secretFinalizer";
 /// How the exit is ordered where native sidecars are missing.
 pub(super) const EXIT_ORDER: &str = "juicefs/exit-order";
+/// What becomes of the mount when its client crashes.
+pub(super) const ON_CRASH: &str = "juicefs/on-crash";
 
 const LABELS: &str = "juicefs/mount-labels";
 const DELETE_DELAY: &str = "juicefs/mount-delete-delay";
 
 /// What whoever may create claims may set by annotation: nothing that reaches the node.
-const FOR_TENANTS: [&str; 7] =
-    [CPU_LIMIT, MEMORY_LIMIT, CPU_REQUEST, MEMORY_REQUEST, CACHE_EMPTY_DIR, MODE, EXIT_ORDER];
+const FOR_TENANTS: [&str; 8] =
+    [CPU_LIMIT, MEMORY_LIMIT, CPU_REQUEST, MEMORY_REQUEST, CACHE_EMPTY_DIR, MODE, EXIT_ORDER, ON_CRASH];
 /// Everything else with an effect here.
 const FOR_ADMINISTRATORS: [&str; 5] = [IMAGE, CACHE_CLAIMS, CACHE_INLINE, HOST_PATH, ANNOTATIONS];
 /// Settings of clients in pods of their own.

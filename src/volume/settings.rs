@@ -1,5 +1,7 @@
 //! The settings of one volume's client: every source, merged, with where each value came from.
 
+mod choice;
+
 use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::api::core::v1 as api;
@@ -15,10 +17,7 @@ use super::{
 use crate::{
     config::{Config, Merged, Picked, Process, Target, Templates},
     map::Map,
-    notation::{
-        Mode,
-        exit_order::{self, ExitOrder},
-    },
+    notation::{ExitOrder, Mode, OnCrash},
     outcome::{Code, Refusal},
     pod::Pod,
 };
@@ -118,6 +117,8 @@ pub struct Settings {
     pub host_network: bool,
     /// How the exit is ordered where native sidecars are missing; `None` when nobody configured it.
     pub exit_order: Option<ExitOrder>,
+    /// What becomes of the mount when its client crashes, in resilient mode.
+    pub on_crash: OnCrash,
     /// Seconds the client may need to flush after the application has ended.
     pub flush_seconds: u32,
     /// Things worth telling the user: unknown fields, settings without effect, clamped values.
@@ -187,8 +188,8 @@ pub(super) struct Sources<'a> {
 
 /// Merges every source into the settings of one volume's client.
 ///
-/// Built-in defaults < process < volume (or class) < claim annotations < ConfigMap, but for the exit order, which the
-/// ConfigMap only gives a default for and the pod has the last word on.
+/// Built-in defaults < process < volume (or class) < claim annotations < ConfigMap, but for exit order and crashes,
+/// which the ConfigMap only gives a default for and the pod has the last word on.
 pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
     let mut sources = Sources::gather(inputs);
     sources.check_attributes()?;
@@ -220,6 +221,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Result<Settings, Refusal> {
         host_paths,
         host_network: sources.picked(sources.patch.host_network).unwrap_or(false),
         exit_order: sources.exit_order()?,
+        on_crash: sources.on_crash()?,
         flush_seconds: sources.flush_seconds(options.read_only),
         options: options.list.into_iter().map(|option| option.text.into_owned()).collect(),
         warnings: sources.warnings,
@@ -361,31 +363,6 @@ impl<'a> Sources<'a> {
         let Some(attribute) = self.attribute(attributes::ANNOTATIONS) else { return BTreeMap::new() };
         self.explain("annotations", attribute.origin(), || attribute.value.to_owned());
         attributes::string_map(attribute.value).unwrap_or_default()
-    }
-
-    /// The pod knows best when its own work is done, the ConfigMap least.
-    fn exit_order(&mut self) -> Result<Option<ExitOrder>, Refusal> {
-        const POD: &str = "annotation sidecar.juicefs.com/exit-order";
-        let annotation =
-            self.inputs.pod.metadata.annotations.as_ref().and_then(|all| all.exit_order.as_deref());
-        let (order, origin) = if let Some(text) = annotation {
-            let order = text.parse().map_err(|error| {
-                let what = format!("{text:?}: {error}");
-                Refusal::new(Code::SettingInvalid, format!("pod: {POD}"), what, exit_order::GRAMMAR)
-            })?;
-            (order, Origin::Pod(POD))
-        } else if let Some(attribute) = self.attribute(attributes::EXIT_ORDER) {
-            let order = attribute.value.parse().map_err(|error: exit_order::NotAnExitOrder| {
-                self.refuse_attribute(attribute, &format!("cannot be used: {error}"), exit_order::GRAMMAR)
-            })?;
-            (order, attribute.origin())
-        } else if let Some(picked) = self.patch.exit_order {
-            (*picked.value, Origin::picked(&picked))
-        } else {
-            return Ok(None);
-        };
-        self.explain("exitOrder", origin, || order.to_string());
-        Ok(Some(order))
     }
 
     fn flush_seconds(&mut self, read_only: bool) -> u32 {
