@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod configuration;
 pub mod events;
+pub mod jobs;
 pub mod keeper;
 pub mod lease;
 pub mod problem;
@@ -64,11 +65,13 @@ pub enum Task {
     Delete,
     /// Keeping a user secret that volumes need.
     Hold,
+    /// Ending the clients of a pod whose application has ended.
+    Jobs,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Registration,
         Self::Configuration,
         Self::Secrets,
@@ -76,6 +79,7 @@ impl Task {
         Self::Expand,
         Self::Delete,
         Self::Hold,
+        Self::Jobs,
     ];
 
     /// The task in metrics.
@@ -88,6 +92,7 @@ impl Task {
             Self::Expand => "expand",
             Self::Delete => "delete",
             Self::Hold => "hold",
+            Self::Jobs => "jobs",
         }
     }
 }

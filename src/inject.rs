@@ -4,7 +4,7 @@
 mod advice;
 mod attachments;
 mod check;
-mod classic;
+pub(crate) mod classic;
 mod decision;
 mod mode;
 mod names;

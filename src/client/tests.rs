@@ -32,7 +32,7 @@ fn container(metrics_port: Option<u16>) -> Container<'static> {
 fn run(pairs: &[(&str, &str)], settings: &Settings, port: Option<u16>) -> Rendered {
     let (secret, process) = (secret(pairs), Process::default());
     let script = script(&secret, settings, container(port), &process).unwrap();
-    let command = shell::command(&script).unwrap();
+    let command = shell::command(&script, None).unwrap();
     let [sh, c, text] = command.try_into().unwrap();
     assert_eq!((sh.as_str(), c.as_str()), ("sh", "-c"));
     Rendered { text, needs: script.needs, warnings: script.warnings }
@@ -202,7 +202,7 @@ fn what_no_option_can_carry_is_refused_by_name() {
     }
     let (secret, settings, process) = (secret(&COMMUNITY), settings(&[], ""), Process::default());
     let script = script(&secret, &settings, Container::of_root("/jfs/\0"), &process).unwrap();
-    assert_eq!(shell::command(&script), Err(Nul));
+    assert_eq!(shell::command(&script, None), Err(Nul));
 }
 
 #[test]

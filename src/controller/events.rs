@@ -51,11 +51,13 @@ pub enum Reason {
     VolumeFailedDelete,
     /// A user secret that volumes need could not be kept, and why.
     SecretNotHeld,
+    /// The application of a pod has ended for good, and its clients are ended.
+    ClientsEnded,
 }
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
@@ -70,6 +72,7 @@ impl Reason {
         Self::VolumeDataRemoval,
         Self::VolumeFailedDelete,
         Self::SecretNotHeld,
+        Self::ClientsEnded,
     ];
 
     /// As the event has it.
@@ -89,12 +92,14 @@ impl Reason {
             Self::VolumeDataRemoval => "VolumeDataRemoval",
             Self::VolumeFailedDelete => "VolumeFailedDelete",
             Self::SecretNotHeld => "SecretNotHeld",
+            Self::ClientsEnded => "ClientsEnded",
         }
     }
 
     fn action(self) -> &'static str {
         match self {
             Self::ClientMissing => "Watch",
+            Self::ClientsEnded => "EndClients",
             Self::SecretNotOurs => "IssueCertificate",
             Self::CredentialsNotOurs => "WriteSecret",
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",

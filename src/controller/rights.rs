@@ -52,6 +52,7 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
     let own = |right: Right<'a>| Right { namespaced: true, ..right };
     let mut rights = vec![
         cluster(&["list", "watch"], "", "pods"),
+        cluster(&["patch"], "", "pods/status"),
         cluster(&["get", "list", "watch"], "", "namespaces"),
         cluster(&["get"], "", "persistentvolumeclaims"),
         cluster(&["get"], "", "persistentvolumes"),

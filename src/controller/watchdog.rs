@@ -3,6 +3,7 @@
 
 pub mod claims;
 pub mod judge;
+pub mod pod;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,7 +15,7 @@ use futures_util::{StreamExt as _, TryStream, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Pod};
 use kube::{
     Api, Client, Resource,
-    core::{ApiResource, Object, PartialObjectMeta, Selector},
+    core::{ApiResource, PartialObjectMeta, Selector},
     runtime::{
         WatchStreamExt as _,
         events::EventType,
@@ -25,13 +26,14 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::{
     claims::Claims,
-    judge::{Finding, Spec, Status, judge},
+    judge::{Finding, judge},
+    pod::SlimPod,
 };
-use super::events::{Events, Reason};
+use super::{
+    events::{Events, Reason},
+    jobs::Jobs,
+};
 use crate::telemetry::ControllerMetrics;
-
-/// Pods as far as they are read.
-type SlimPod = Object<Spec, Status>;
 
 /// Namespaces that are watched, each at the cost of a connection's stream.
 const NAMESPACES: usize = 1_000;
@@ -44,6 +46,7 @@ const REMIND: Duration = Duration::from_mins(30);
 pub struct Watchdog {
     client: Client,
     claims: Claims,
+    jobs: Jobs,
     events: Events,
     metrics: ControllerMetrics,
     /// By UID.
@@ -59,7 +62,8 @@ impl Watchdog {
     /// Nothing is watched yet.
     pub fn new(client: Client, driver: String, events: Events, metrics: ControllerMetrics) -> Self {
         let claims = Claims::new(client.clone(), driver);
-        Self { client, claims, events, metrics, found: Mutex::default() }
+        let jobs = Jobs::new(client.clone(), events.clone(), metrics.clone());
+        Self { client, claims, jobs, events, metrics, found: Mutex::default() }
     }
 
     /// Watches the pods of all namespaces that one of the selectors selects, but for the excluded ones, for ever.
@@ -146,6 +150,7 @@ impl Watchdog {
     }
 
     async fn look(&self, pod: &SlimPod) {
+        self.jobs.look(pod).await;
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let finding = self.find(pod).await;
         let Some(finding) = finding else {

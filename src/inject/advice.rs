@@ -16,21 +16,9 @@ use crate::{
 impl Plan {
     /// Everything worth saying once all clients are planned.
     pub(super) fn advise(&mut self, pod: &Pod<'_>) {
-        self.warn_about_jobs(pod);
         self.warn_about_hooks();
         self.warn_about_claim_names(pod);
         self.warn_about_backups(pod);
-    }
-
-    fn warn_about_jobs(&mut self, pod: &Pod<'_>) {
-        let ends = pod.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
-        if ends && !self.native {
-            self.warnings.push(
-                "without native sidecars (Kubernetes 1.29) the client goes on when the application has ended, and the \
-                 pod does not complete by itself"
-                    .to_owned(),
-            );
-        }
     }
 
     /// Kubernetes runs every hook when the termination of a pod begins, and ends native sidecars after the application.

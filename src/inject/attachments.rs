@@ -6,6 +6,7 @@ use crate::{
     client::SecretSource,
     config::CacheSource,
     inject::{
+        classic::{WORD, WORD_DIRECTORY, word_field},
         names::Names,
         plan::{Client, Plan},
         profile::Shared,
@@ -135,6 +136,17 @@ impl<'a> Attachments<'a> {
         }
     }
 
+    /// The word that ends all clients of a pod.
+    pub(super) fn word(&mut self, shared: Option<String>) -> String {
+        match shared {
+            Some(name) => {
+                self.mount(&name, WORD_DIRECTORY);
+                name
+            }
+            None => self.add("jfs-word", WORD_DIRECTORY, word()).name.clone(),
+        }
+    }
+
     pub(super) fn caches(&mut self) {
         let client = self.client;
         for cache in &client.settings.cache {
@@ -242,6 +254,24 @@ pub(super) fn token_mount(volume: &str) -> api::VolumeMount {
 
 pub(super) fn empty_dir() -> api::Volume {
     api::Volume { empty_dir: Some(api::EmptyDirVolumeSource::default()), ..api::Volume::default() }
+}
+
+fn word() -> api::Volume {
+    let file = api::DownwardAPIVolumeFile {
+        path: WORD.to_owned(),
+        field_ref: Some(api::ObjectFieldSelector {
+            field_path: word_field(),
+            ..api::ObjectFieldSelector::default()
+        }),
+        ..api::DownwardAPIVolumeFile::default()
+    };
+    api::Volume {
+        downward_api: Some(api::DownwardAPIVolumeSource {
+            items: Some(vec![file]),
+            ..api::DownwardAPIVolumeSource::default()
+        }),
+        ..api::Volume::default()
+    }
 }
 
 fn host_path(path: &str, kind: Option<&str>) -> api::Volume {

@@ -3,13 +3,39 @@
 use k8s_openapi::api::core::v1 as api;
 
 use crate::{
-    client::word::Nul,
+    client::{Script, word::Nul},
     inject::{
         order,
         plan::{Client, Plan},
         profile::Shared,
+        shell,
     },
+    pod::Pod,
 };
+
+/// Annotation of a pod, with any value: its application has ended for good, and its clients are to end as well.
+pub(crate) const APPLICATION_ENDED: &str = "sidecar.juicefs.com/application-ended";
+/// Where clients read it.
+pub(super) const WORD_DIRECTORY: &str = "/run/juicefs-sidecar";
+/// Its file there.
+pub(super) const WORD: &str = "application-ended";
+
+/// The field of a pod that such a file is made of.
+pub(crate) fn word_field() -> String {
+    format!("metadata.annotations['{APPLICATION_ENDED}']")
+}
+
+/// Whether the clients of a pod would go on for ever after its application: ordinary containers in a pod that is to
+/// end.
+pub(super) fn outlives_application(pod: &Pod<'_>, native: bool) -> bool {
+    !native && pod.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always")
+}
+
+/// The client's command; one that could outlive its application ends by a word.
+pub(super) fn command(script: &Script<'_>, ends_by_word: bool) -> Result<Vec<String>, Nul> {
+    let file = ends_by_word.then(|| format!("{WORD_DIRECTORY}/{WORD}"));
+    shell::command(script, file.as_deref())
+}
 
 /// Holds back what comes after a native sidecar until the mount answers.
 pub(super) fn startup_probe(plan: &Plan, client: &Client) -> Result<Option<api::Probe>, Nul> {

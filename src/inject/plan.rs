@@ -8,14 +8,13 @@ use crate::{
     inject::{
         Engine, Family, Subject, VolumeReport, advice,
         attachments::SHARED_DIRECTORY,
-        check, mode,
+        check, classic, mode,
         names::Names,
         neighbours::{self, PodResource},
         node::{self, Native},
         order, outline,
         profile::{MOUNT, Profile, Shared},
         resilient::{self, Agent, OWN_CACHE},
-        shell,
     },
     map::Map,
     notation::{ExitOrder, Mode},
@@ -46,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) profile: Profile,
     /// Whether the clients are native sidecars.
     pub(crate) native: bool,
+    /// Whether the clients end when they are told that the application has.
+    pub(crate) ends_by_word: bool,
     /// Whether named claims leave the pod. Those of ephemeral volumes have to stay, or nobody would make them.
     pub(crate) drops_claims: bool,
     /// The clients, in the order of the pod's volumes.
@@ -122,6 +123,7 @@ impl Plan {
             agent: resilient.then(|| Agent::new(names, &engine.config.agent, engine.process)),
             profile,
             native,
+            ends_by_word: classic::outlives_application(pod, native),
             drops_claims: subject.family == Family::Serverless
                 && engine.config.claim_reference == ClaimReference::Drop,
             clients: Vec::with_capacity(resolved.len()),
@@ -278,7 +280,11 @@ impl Planner<'_, '_> {
         let told = if resilient { resilient::mount_point() } else { Word::literal(mount_point.as_str()) };
         let runs_in = client::Container { mount_point: told, metrics_port, as_root: !resilient };
         let script = client::script(&secret, &settings, runs_in, engine.process)?;
-        let command = if resilient { resilient::command(&script) } else { shell::command(&script) };
+        let command = if resilient {
+            resilient::command(&script)
+        } else {
+            classic::command(&script, self.plan.ends_by_word)
+        };
         let command = command.map_err(|nul| client::unusable("the client's command", nul))?;
         let needs = script.needs;
         self.plan.warnings.extend(script.warnings);

@@ -12,18 +12,23 @@ use crate::{
     identifier::{is_plain, is_plain_word},
 };
 
-/// The `command` of the container that runs a client: `sh`, `-c` and a script of at most two lines, of which the last
-/// is `exec <client> <file system> <mount point> -o <options>`.
-pub fn command(script: &Script<'_>) -> Result<Vec<String>, Nul> {
+/// The `command` of the container that runs a client: `sh`, `-c` and a script of a few lines, of which the last is
+/// `exec <client> <file system> <mount point> -o <options>`.
+///
+/// With a file, whose name needs no quotes, the client is told to end as soon as there is something in it.
+pub fn command(script: &Script<'_>, until: Option<&str>) -> Result<Vec<String>, Nul> {
     let preparation = script.preparation.iter().map(|words| line(words)).collect::<Result<Vec<_>, _>>()?;
-    let mount = format!("exec {}", line(&script.mount)?);
-    let text = if preparation.is_empty() {
-        mount
-    } else {
+    let mut lines = Vec::with_capacity(4);
+    // A client that failed while it ended is started again by the kubelet, and has nothing to do any more.
+    lines.extend(until.map(|file| format!("if [ -s {file} ]; then exit 0; fi")));
+    if !preparation.is_empty() {
         // One line, which ends the script when any of its commands fails.
-        format!("{} || exit 1\n{mount}", preparation.join(" && "))
-    };
-    Ok(vec!["sh".into(), "-c".into(), text])
+        lines.push(format!("{} || exit 1", preparation.join(" && ")));
+    }
+    let watch = |file| format!("until [ -s {file} ]; do sleep 1; done && kill -TERM $$ &");
+    lines.extend(until.map(|file| shield_from_kubelet(&watch(file))));
+    lines.push(format!("exec {}", line(&script.mount)?));
+    Ok(vec!["sh".into(), "-c".into(), lines.join("\n")])
 }
 
 /// A command line: words joined by spaces.

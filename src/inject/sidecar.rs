@@ -40,7 +40,7 @@ pub(crate) fn sidecars(
     pod: &Pod<'_>,
 ) -> Result<Vec<Sidecar>, Nul> {
     let token = token_volume(pod);
-    let mut updatedb: Option<String> = None;
+    let (mut updatedb, mut word): (Option<String>, Option<String>) = (None, None);
     // Nobody but root could write it.
     let host = plan.profile.host_directories && !immutable && plan.mode == Mode::Classic;
     let moved = plan
@@ -58,6 +58,9 @@ pub(crate) fn sidecars(
             mounts.credentials();
             if host && !mounts.is_taken(UPDATEDB) {
                 updatedb = Some(mounts.updatedb(updatedb.take()));
+            }
+            if planned.ends_by_word {
+                word = Some(mounts.word(word.take()));
             }
             mounts.caches();
             if let Some(agent) = &planned.agent {

@@ -11,3 +11,5 @@ mod mount;
 mod script;
 #[cfg(test)]
 mod shells;
+#[cfg(test)]
+mod word;

@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_pods;
 mod injection;
 mod installation;
+mod jobs;
 mod largest;
 mod lifetime;
 mod manifests;

@@ -51,6 +51,7 @@ const CONTROLLER: &[Right] = &[
     ("create", "events.k8s.io", "events", "team-a", "", true),
     ("watch", "", "pods", "", "", true),
     ("create", "", "pods", "team-a", "", false),
+    ("patch", "", "pods", "team-a", "web", false),
     ("patch", "rbac.authorization.k8s.io", "clusterroles", "", "juicefs-sidecar-controller", false),
     ("delete", "", "persistentvolumes", "", "pv", true),
     ("delete", "", "persistentvolumeclaims", "team-a", "data", false),

@@ -154,11 +154,17 @@ impl Node {
 
     /// `kubectl apply` of manifests.
     pub(crate) fn apply(&self, manifests: &str) {
+        let words = ["apply", "-f", "-"];
+        self.piped(&words, manifests).unwrap_or_else(|error| panic!("{error}\n{manifests}"));
+    }
+
+    /// `kubectl` in the namespace of the pods, with this on its standard input.
+    pub(crate) fn piped(&self, words: &[&str], input: &str) -> Result<String, String> {
         let mut command = self.plane.kubectl();
-        command.args(["apply", "--namespace", NAMESPACE, "-f", "-"]).stdin(Stdio::piped());
+        command.args(["--namespace", NAMESPACE]).args(words).stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(manifests.as_bytes()).unwrap();
-        text(&child.wait_with_output().unwrap()).unwrap_or_else(|error| panic!("{error}\n{manifests}"));
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        text(&child.wait_with_output().unwrap())
     }
 
     /// A shell in a container.

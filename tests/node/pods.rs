@@ -14,7 +14,7 @@ const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
 const OTHER_CLIENT: &str = "localhost/juicefs-mount:ce-1.4.2";
 
 /// The specification of a pod that runs a script with the volume at `/data`.
-fn spec(script: &str) -> Value {
+pub(crate) fn spec(script: &str) -> Value {
     json!({
         "containers": [{"name": "app", "image": IMAGE, "command": ["sh", "-c", script],
             "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
@@ -22,12 +22,12 @@ fn spec(script: &str) -> Value {
     })
 }
 
-fn pod(name: &str, annotations: &Value, spec: &Value) -> String {
+pub(crate) fn pod(name: &str, annotations: &Value, spec: &Value) -> String {
     let metadata = json!({"name": name, "annotations": annotations});
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string()
 }
 
-fn uid(pod: &Value) -> String {
+pub(crate) fn uid(pod: &Value) -> String {
     pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 

@@ -1,51 +1,14 @@
 //! Whether a pod has the client it needs, as far as the pod itself tells.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-
+use super::pod::{Spec, Status, Volume};
 use crate::inject::status::{self, STATUS};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The name of every client's container begins like this, also the Go driver's.
 const CLIENT: &str = "jfs-mount";
 /// The user does not want one.
 const DISABLED: &str = "disable.sidecar.juicefs.com/inject";
-
-/// The fields of a pod's spec that are read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Spec {
-    volumes: Option<Vec<Volume>>,
-    init_containers: Option<Vec<Named>>,
-    containers: Option<Vec<Named>>,
-}
-
-/// The fields of a pod's status that are read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Status {
-    phase: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Named {
-    name: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Volume {
-    name: String,
-    persistent_volume_claim: Option<ClaimSource>,
-    ephemeral: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimSource {
-    claim_name: String,
-}
 
 /// A claim without a client, if it is one of JuiceFS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +54,7 @@ pub fn judge(metadata: &ObjectMeta, spec: &Spec, status: Option<&Status>) -> Vec
     let pod = metadata.name.as_deref().unwrap_or_default();
     let claim = |volume: &Volume| match &volume.persistent_volume_claim {
         Some(source) => Some(source.claim_name.clone()),
-        None => volume.ephemeral.map(|_| format!("{pod}-{}", volume.name)),
+        None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
     };
     let owners = metadata.owner_references.iter().flatten();
     let owned = owners.clone().any(|owner| owner.controller == Some(true));

@@ -48,7 +48,7 @@ const SWITCHES: [&[&str]; 8] = [
     &["--set=controller.provisioner=false,controller.claimSecrets=false"],
     &["--set=controller.leaderElection.enabled=false,controller.replicas=1,webhook.replicas=1"],
     &["--set=webhook.existingSecret=mine"],
-    &["--set=rbac.secretNamespaces={storage,team-a}"],
+    &["--set=rbac.secretNamespaces={chart-storage,chart-team}"],
     &["--set=networkPolicy.enabled=false,podDisruptionBudget.enabled=false"],
 ];
 
@@ -118,7 +118,7 @@ async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
     let Some(plane) = control_plane::shared() else { return };
     let Some(mut lint) = helm() else { return };
     install(plane);
-    for namespace in ["storage", "team-a"] {
+    for namespace in ["chart-storage", "chart-team"] {
         let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let applied =
             piped(plane.kubectl().args(["apply", "--server-side", "-f", "-"]), &manifest.to_string());
@@ -199,13 +199,13 @@ fn numbers_become_environment_variables_and_the_last_of_a_name_counts() {
 
 #[test]
 fn secrets_may_be_confined_to_namespaces() {
-    let Some(chart) = rendered(&["--set=rbac.secretNamespaces={storage,team-a}"]) else { return };
+    let Some(chart) = rendered(&["--set=rbac.secretNamespaces={chart-storage,chart-team}"]) else { return };
     for who in ["webhook", "controller"] {
         let role = format!("juicefs-sidecar-{who}-secrets");
         let bindings: Vec<_> = chart.iter().filter(|object| object["roleRef"]["name"] == role).collect();
         let places: Vec<_> =
             bindings.iter().map(|one| (&one["kind"], &one["metadata"]["namespace"])).collect();
-        assert_eq!(json!(places), json!([["RoleBinding", "storage"], ["RoleBinding", "team-a"]]));
+        assert_eq!(json!(places), json!([["RoleBinding", "chart-storage"], ["RoleBinding", "chart-team"]]));
         assert!(bindings.iter().all(|one| one["subjects"][0]["namespace"] == NAMESPACE));
     }
 }

@@ -20,7 +20,7 @@ type Act = (String, String, Option<String>);
 type Acts = BTreeMap<String, BTreeSet<Act>>;
 
 /// Rights that these tests do not use, and why they are granted all the same: account, verb, resources with their group.
-const UNUSED: [(&str, &str, &[&str], &str); 7] = [
+const UNUSED: [(&str, &str, &[&str], &str); 8] = [
     (
         "juicefs-sidecar-webhook",
         "list",
@@ -54,6 +54,12 @@ const UNUSED: [(&str, &str, &[&str], &str); 7] = [
     ("juicefs-sidecar-controller", "create", &["/persistentvolumes"], "provisioning"),
     ("juicefs-sidecar-controller", "delete", &["/persistentvolumes"], "provisioning"),
     ("juicefs-sidecar-controller", "get", &["/nodes"], "provisioning for a node"),
+    (
+        "juicefs-sidecar-controller",
+        "patch",
+        &["/pods/status"],
+        "an application that ends, which another test has",
+    ),
 ];
 
 /// Compares what each shipped account may do with what it did, by the API server's audit log: nothing was missing, and
