@@ -12,7 +12,7 @@ use k8s_openapi::api::{
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
         ValidatingWebhookConfiguration,
     },
-    core::v1::{ObjectReference, Secret},
+    core::v1::{Namespace, ObjectReference, Secret},
 };
 use kube::{
     Api, Client, Resource,
@@ -92,6 +92,7 @@ impl Keeper {
     /// Goes on for ever.
     pub async fn run(mut self, client: Client, namespace: &str) {
         let mut changes = std::pin::pin!(changes(&client, namespace));
+        let mut namespaces = watched(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), namespace);
         let mut failures = 0;
         let mut told = String::new();
         loop {
@@ -121,6 +122,8 @@ impl Keeper {
             };
             tokio::select! {
                 () = sleep(pause) => {}
+                // At once: if it is being deleted, this process has rights for a moment only.
+                Some(()) = namespaces.next() => {}
                 Some(()) = changes.next() => {
                     sleep(SETTLE).await;
                     while let Some(Some(())) = changes.next().now_or_never() {}
@@ -131,6 +134,12 @@ impl Keeper {
 
     /// Looks at everything and does what is to be done; how it went, and when to look again.
     async fn round(&mut self) -> Result<(&'static str, Duration), Problem> {
+        if self.publisher.is_going().await? {
+            if self.publisher.withdraw().await? {
+                tracing::warn!("our namespace is being deleted, so nothing is registered any more");
+            }
+            return Ok(("owner-gone", LOOK_AGAIN));
+        }
         let held_back = self.publisher.held_back().await?;
         self.metrics.held_back(held_back.is_some());
         if let Some(since) = held_back {

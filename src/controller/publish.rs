@@ -7,6 +7,7 @@ use k8s_openapi::{
             ValidatingWebhookConfiguration,
         },
         coordination::v1::Lease,
+        core::v1::Namespace,
         rbac::v1::ClusterRole,
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -149,6 +150,14 @@ impl Publisher {
 
     fn leases(&self) -> Api<Lease> {
         Api::namespaced(self.client.clone(), &self.settings.namespace)
+    }
+
+    /// Whether our namespace is going, and the webhook with it, though perhaps not the owner of the registrations.
+    pub async fn is_going(&self) -> Result<bool, Problem> {
+        let namespace = &self.settings.namespace;
+        let found = Api::<Namespace>::all(self.client.clone()).get_metadata_opt(namespace).await;
+        let found = found.map_err(Problem::api(format!("namespace \"{namespace}\"")))?;
+        Ok(found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
     /// Since when registration is held back, if it is.

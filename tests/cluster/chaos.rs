@@ -3,7 +3,7 @@
 //! `CHAOS_ROTATIONS` says through how many rotations of the serving certificate this goes on.
 
 mod cluster;
-mod creations;
+pub(crate) mod creations;
 
 use std::time::{Duration, Instant};
 

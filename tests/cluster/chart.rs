@@ -1,6 +1,8 @@
 //! `charts/juicefs-sidecar/`, by Helm itself: what it makes of values, and how it is installed, changed and taken away.
 
 mod driver;
+mod kubelet;
+mod life;
 mod rendered;
 mod values;
 

@@ -24,24 +24,24 @@ const NOT_YET: &str = "not yet ready to handle request";
 
 /// What became of creations that began in a while.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Stored with a client.
-    pub(super) injected: usize,
+    pub(crate) injected: usize,
     /// Stored without.
-    pub(super) plain: usize,
+    pub(crate) plain: usize,
     /// Not taken by the API server, for reasons of its own.
-    pub(super) away: BTreeMap<String, usize>,
+    pub(crate) away: BTreeMap<String, usize>,
     /// Refused because of us, or for a reason that is not known to be the API server's own.
-    pub(super) failed: Vec<Failure>,
+    pub(crate) failed: Vec<Failure>,
     longest: Duration,
 }
 
 /// A creation that failed, and when.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) began: Instant,
-    pub(super) ended: Instant,
-    pub(super) text: String,
+pub(crate) struct Failure {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) text: String,
 }
 
 impl fmt::Display for Tally {
@@ -63,14 +63,14 @@ impl fmt::Display for Tally {
 }
 
 /// Creates pods until it is dropped.
-pub(super) struct Creations {
+pub(crate) struct Creations {
     current: Arc<Mutex<Arc<Mutex<Tally>>>>,
     ticking: JoinHandle<()>,
 }
 
 impl Creations {
     /// Begins; each pod is made by the function, from a number, and deleted again once it is stored.
-    pub(super) fn begin(client: Client, namespace: &str, pod: fn(u64) -> Pod) -> Self {
+    pub(crate) fn begin(client: Client, namespace: &str, pod: fn(u64) -> Pod) -> Self {
         let current: Arc<Mutex<Arc<Mutex<Tally>>>> = Arc::default();
         let pods = Api::<Pod>::namespaced(client, namespace);
         let tallies = Arc::clone(&current);
@@ -89,12 +89,12 @@ impl Creations {
     }
 
     /// How many were injected since [`Self::ended`] was asked last.
-    pub(super) fn injected(&self) -> usize {
+    pub(crate) fn injected(&self) -> usize {
         self.current.lock().unwrap().lock().unwrap().injected
     }
 
     /// What became of all that began since this was asked last, once all of it has ended.
-    pub(super) async fn ended(&self) -> Tally {
+    pub(crate) async fn ended(&self) -> Tally {
         let mut ended = std::mem::take(&mut *self.current.lock().unwrap());
         loop {
             // Each that is under way holds it.

@@ -1,0 +1,177 @@
+//! A release: installed, upgraded, rolled back, removed, while pods are created all the time.
+
+use std::{fs, path::Path, sync::Arc};
+
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    apps::v1::Deployment,
+    core::v1::{Namespace, Pod},
+    rbac::v1::ClusterRole,
+};
+use kube::{Api, Client, api::DeleteParams};
+use serde_json::json;
+
+use super::{
+    super::{
+        chaos::creations::Creations,
+        control_plane::{ControlPlane, eventually},
+        installation::injected,
+        objects::{create, storage},
+    },
+    NAMESPACE, RELEASE, folder, helm,
+    kubelet::Kubelet,
+};
+
+const TEAM: &str = "released";
+const REGISTRATION: &str = "juicefs-sidecar";
+
+/// A cluster in which pods are created all the time.
+struct Cluster {
+    client: Client,
+    creations: Creations,
+    kubelet: Kubelet,
+    plane: Arc<ControlPlane>,
+}
+
+fn pod(name: &str) -> Pod {
+    serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": TEAM},
+        "spec": {
+            "containers": [{"name": "app", "image": "app:1", "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}}))
+    .unwrap()
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        helm()?;
+        let plane = Arc::new(ControlPlane::start()?);
+        let client = plane.client().await;
+        plane.namespace(TEAM, &[("juicefs.com/enable-injection", "true")]).await;
+        for object in storage(TEAM, "data") {
+            create(&client, object, false).await.unwrap();
+        }
+        let creations = Creations::begin(client.clone(), TEAM, |number| pod(&format!("pod-{number}")));
+        let kubelet = Kubelet::start(Arc::clone(&plane)).await;
+        Some(Self { client, creations, kubelet, plane })
+    }
+
+    /// Helm, in our namespace.
+    async fn helm(&self, arguments: &[&str]) {
+        let mut command = helm().unwrap();
+        command.args(arguments).args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(self.plane.admin());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    async fn install(&self, more: &[&str]) {
+        let chart = folder();
+        let mut arguments =
+            vec!["upgrade", "--install", RELEASE, chart.to_str().unwrap(), "--create-namespace"];
+        arguments.extend(["--wait", "--timeout=2m"]);
+        arguments.extend(more);
+        self.helm(&arguments).await;
+    }
+
+    /// Pods are injected from now on. A registration that is new may be there before who serves: nothing was promised.
+    async fn is_installed(&self) {
+        self.injects("installed", true).await;
+        drop(self.creations.ended().await);
+    }
+
+    async fn injects(&self, what: &str, expected: bool) {
+        eventually(what, async || {
+            let created = create(&self.client, serde_json::to_value(pod("other")).unwrap(), true).await;
+            (created.ok().as_ref().map(injected) == Some(expected)).then_some(())
+        })
+        .await;
+    }
+
+    /// Pods are injected, or not; and of those that were created since this was asked last, none failed.
+    async fn pods_are(&self, what: &str, expected: bool) {
+        self.injects(what, expected).await;
+        let tally = self.creations.ended().await;
+        eprintln!("chart: {what}: {tally}");
+        assert!(tally.failed.is_empty() && tally.away.is_empty(), "{what}: {tally}");
+    }
+
+    async fn nothing_is_registered(&self) {
+        let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
+        let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
+        eventually("the registration to go", async || {
+            let there = mutating.get_opt(REGISTRATION).await.unwrap().is_some()
+                || validating.get_opt(REGISTRATION).await.unwrap().is_some();
+            (!there).then_some(())
+        })
+        .await;
+    }
+
+    /// How often the webhook's Deployment was changed.
+    async fn generation(&self) -> i64 {
+        let deployments = Api::<Deployment>::namespaced(self.client.clone(), NAMESPACE);
+        let deployment = deployments.get("juicefs-sidecar-webhook").await.unwrap();
+        deployment.metadata.generation.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_creation_fails_whatever_is_done_to_the_release() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.install(&[]).await;
+    cluster.is_installed().await;
+    assert_eq!(cluster.kubelet.running(), 4);
+
+    // Every pod is replaced.
+    let before = cluster.generation().await;
+    cluster.install(&["--set=controller.podAnnotations.a=b,webhook.podAnnotations.a=b"]).await;
+    assert!(cluster.generation().await > before);
+    cluster.pods_are("upgraded", true).await;
+    cluster.helm(&["rollback", RELEASE, "1", "--wait", "--timeout=2m"]).await;
+    cluster.pods_are("rolled back", true).await;
+    cluster.install(&["--set=oneProgram=true"]).await;
+    cluster.pods_are("upgraded to one program", true).await;
+    cluster.install(&["--reset-values"]).await;
+    cluster.pods_are("upgraded to two programs", true).await;
+
+    cluster.helm(&["uninstall", RELEASE]).await;
+    cluster.nothing_is_registered().await;
+    cluster.pods_are("uninstalled", false).await;
+    let none = async || (cluster.kubelet.running() == 0).then_some(());
+    eventually("every pod to go", none).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_lets_pods_through_until_the_next_upgrade() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.install(&[]).await;
+    cluster.is_installed().await;
+    let notes = fs::read_to_string(folder().join("templates/NOTES.txt")).unwrap();
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install.md");
+    let command = "kubectl delete clusterrole juicefs-sidecar-controller";
+    assert!(notes.contains(command) && fs::read_to_string(guide).unwrap().contains(command));
+    let roles = Api::<ClusterRole>::all(cluster.client.clone());
+    roles.delete("juicefs-sidecar-controller", &DeleteParams::default()).await.unwrap();
+    cluster.nothing_is_registered().await;
+    cluster.pods_are("the glass broken", false).await;
+    cluster.install(&["--reset-then-reuse-values"]).await;
+    cluster.pods_are("repaired by an upgrade", true).await;
+    // Without the hook a creation may come between the Service and what names it.
+    cluster.helm(&["uninstall", RELEASE, "--no-hooks"]).await;
+    cluster.nothing_is_registered().await;
+    cluster.injects("uninstalled without hooks", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_whose_namespace_is_deleted_leaves_nothing_registered() {
+    let Some(cluster) = Cluster::start().await else { return };
+    for _ in 0..3 {
+        cluster.install(&["--take-ownership"]).await;
+        cluster.is_installed().await;
+        let namespaces = Api::<Namespace>::all(cluster.client.clone());
+        namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
+        cluster.nothing_is_registered().await;
+        cluster.injects("the namespace deleted", false).await;
+        eprintln!("chart: the namespace deleted: {}", cluster.creations.ended().await);
+        let gone = async || namespaces.get_opt(NAMESPACE).await.unwrap().is_none().then_some(());
+        eventually("the namespace to go", gone).await;
+    }
+}
