@@ -27,11 +27,23 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/juicefs-sidecar")
 }
 
-/// Helm, if `make helm` has built it. The gate insists on it.
-fn helm() -> Option<Command> {
+/// Where Helm is, or would be.
+fn program() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helm/build");
     let output = Command::new(build).arg("--where").output().expect("tests/helm/build runs");
-    let program = PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end());
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
+}
+
+/// Definitions of others' custom resources that the chart may have objects of.
+fn definitions() -> PathBuf {
+    let mut name = program().into_os_string();
+    name.push("-definitions");
+    name.into()
+}
+
+/// Helm, if `make helm` has built it. The gate insists on it.
+fn helm() -> Option<Command> {
+    let program = program();
     if program.exists() {
         let mut command = Command::new(program);
         // Its caches and settings, if it wants any, are not those of who runs the tests.

@@ -1,11 +1,6 @@
 //! What is rendered: the same as `webhook-config/`, and taken by an API server with every switch turned.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use similar::TextDiff;
@@ -15,7 +10,7 @@ use super::{
         control_plane::{self, ControlPlane},
         manifests::{built, install, piped},
     },
-    NAMESPACE, folder, helm, object, objects, rendered, template,
+    NAMESPACE, RELEASE, definitions, folder, helm, object, objects, rendered,
 };
 
 /// Labels that Helm's objects have and plain manifests have not.
@@ -102,8 +97,9 @@ fn values_by_themselves_install_what_the_plain_manifests_do() {
 }
 
 /// The values that turn everything on that can be on at once.
-fn everything() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/chart/everything.yaml")
+fn everything() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/chart/everything.yaml");
+    format!("--values={}", file.display())
 }
 
 fn taken(plane: &ControlPlane, what: &str, text: &str) {
@@ -113,10 +109,14 @@ fn taken(plane: &ControlPlane, what: &str, text: &str) {
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-#[tokio::test]
-async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
-    let Some(plane) = control_plane::shared() else { return };
-    let Some(mut lint) = helm() else { return };
+/// Whether a kind is one of Kubernetes itself.
+fn is_kubernetes_own(object: &Value) -> bool {
+    let version = object["apiVersion"].as_str().unwrap();
+    !version.contains("coreos.com") && !version.contains("cert-manager.io")
+}
+
+/// Makes what there has to be before a dry run: namespaces, what an upgrade finds, and kinds of others.
+fn prepare(plane: &ControlPlane) {
     install(plane);
     for namespace in ["chart-storage", "chart-team"] {
         let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
@@ -124,28 +124,33 @@ async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
             piped(plane.kubectl().args(["apply", "--server-side", "-f", "-"]), &manifest.to_string());
         assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     }
-    let values = format!("--values={}", everything().display());
-    let apis = ["--api-versions=monitoring.coreos.com/v1", "--api-versions=cert-manager.io/v1"];
-    let everything: [&str; 3] = [&values, apis[0], apis[1]];
+    for arguments in [["apply", "--server-side"], ["wait", "--for=condition=Established"]] {
+        let output = plane.kubectl().args(arguments).arg("-f").arg(definitions()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
+    let Some(plane) = control_plane::shared() else { return };
+    let Some(mut lint) = helm() else { return };
     let linted = lint.args(["lint", "--strict"]).arg(folder()).output().unwrap();
     assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
+    prepare(plane);
 
-    let switches = SWITCHES.iter().copied().chain([&everything[..]]);
-    for (index, switches) in switches.enumerate() {
-        let output = template(switches).unwrap();
-        assert!(output.status.success(), "{switches:?}: {}", String::from_utf8_lossy(&output.stderr));
-        // Kinds of others have no schema here.
-        let (ours, others): (Vec<_>, Vec<_>) =
-            objects(&String::from_utf8(output.stdout).unwrap()).into_iter().partition(|object| {
-                !object["apiVersion"].as_str().unwrap().contains("coreos.com")
-                    && !object["apiVersion"].as_str().unwrap().contains("cert-manager.io")
-            });
-        assert_eq!(others.is_empty(), index < SWITCHES.len(), "{switches:?}");
-        let text = ours.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
-        taken(plane, &format!("{switches:?}"), &text);
+    let values = everything();
+    let everything =
+        [&values, "--api-versions=monitoring.coreos.com/v1", "--api-versions=cert-manager.io/v1"];
+    let own_issuer = ["--set=webhook.certManager.enabled=true", everything[2]];
+    for (index, switches) in SWITCHES.iter().copied().chain([&own_issuer[..], &everything]).enumerate() {
+        let objects = rendered(switches).unwrap();
+        let text = |objects: Vec<&Value>| {
+            objects.into_iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")
+        };
+        taken(plane, &format!("{switches:?}"), &text(objects.iter().collect()));
 
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chart-{index}.yaml"));
-        fs::write(&file, &text).unwrap();
+        fs::write(&file, text(objects.iter().filter(|object| is_kubernetes_own(object)).collect())).unwrap();
         let validate = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/kubernetes-validate");
         for version in ["1.28", "1.36"] {
             let valid =
@@ -155,6 +160,14 @@ async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
         }
         fs::remove_file(&file).unwrap();
     }
+    taken(plane, "certs", &built(plane, &["certs"]));
+
+    // What a cluster has is found out there.
+    let mut discovering = helm().unwrap();
+    discovering.args(["install", RELEASE, "--dry-run=server", "--take-ownership"]).arg(folder());
+    discovering.args(["--namespace", NAMESPACE, &values]).arg("--kubeconfig").arg(plane.admin());
+    let output = discovering.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
