@@ -1,5 +1,6 @@
 //! `charts/juicefs-sidecar/`, by Helm itself: what it makes of values, and how it is installed, changed and taken away.
 
+mod alerts;
 mod driver;
 mod kubelet;
 mod life;

@@ -252,9 +252,11 @@ pub(in crate::cli) async fn checked(controller: &Controller) -> Result<(), NoSta
 
 /// Works for ever: always, or whenever elected.
 pub(in crate::cli) async fn work(controller: &Controller, candidate: Option<&mut Candidate>) {
-    match candidate {
-        Some(candidate) => Box::pin(controller.lead(candidate)).await,
-        None => Box::pin(controller.work()).await,
+    if let Some(candidate) = candidate {
+        Box::pin(controller.lead(candidate)).await;
+    } else {
+        controller.metrics.leads(true);
+        Box::pin(controller.work()).await;
     }
 }
 

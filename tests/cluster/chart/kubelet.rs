@@ -5,8 +5,8 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,7 @@ use super::super::{
     control_plane::ControlPlane,
     manifests::NAMESPACE,
     program::Program,
-    service::{Backend, Service, get},
+    service::{Backend, Service, get, series},
 };
 
 /// How often pods are looked at.
@@ -33,7 +33,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(super) struct Kubelet {
     working: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
-    running: Arc<AtomicUsize>,
+    /// Where those that run say how they are.
+    running: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 /// A pod whose program runs.
@@ -50,15 +51,15 @@ impl Kubelet {
     /// Begins.
     pub(super) async fn start(plane: Arc<ControlPlane>) -> Self {
         let stopping = Arc::<AtomicBool>::default();
-        let running = Arc::<AtomicUsize>::default();
+        let running = Arc::<Mutex<Vec<_>>>::default();
         let client = plane.client().await;
-        let (stop, count) = (Arc::clone(&stopping), Arc::clone(&running));
+        let (stop, told) = (Arc::clone(&stopping), Arc::clone(&running));
         let working = tokio::spawn(async move {
             let mut pods = HashMap::new();
             let mut services = HashMap::new();
             while !stop.load(Ordering::Relaxed) {
                 look(&plane, &client, &mut pods, &mut services).await;
-                count.store(pods.len(), Ordering::Relaxed);
+                *told.lock().unwrap() = pods.values().map(|pod: &Running| pod.health).collect();
                 tokio::time::sleep(PERIOD).await;
             }
         });
@@ -67,7 +68,13 @@ impl Kubelet {
 
     /// How many pods run.
     pub(super) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+        self.running.lock().unwrap().len()
+    }
+
+    /// How many of them lead.
+    pub(super) fn leaders(&self) -> usize {
+        let running = self.running.lock().unwrap().clone();
+        running.into_iter().filter(|health| series(*health, "juicefs_sidecar_leader") == Some(1)).count()
     }
 }
 

@@ -118,7 +118,7 @@ async fn no_creation_fails_whatever_is_done_to_the_release() {
     let Some(cluster) = Cluster::start().await else { return };
     cluster.install(&[]).await;
     cluster.is_installed().await;
-    assert_eq!(cluster.kubelet.running(), 4);
+    assert_eq!((cluster.kubelet.running(), cluster.kubelet.leaders()), (4, 1));
 
     // Every pod is replaced.
     let before = cluster.generation().await;
@@ -142,8 +142,10 @@ async fn no_creation_fails_whatever_is_done_to_the_release() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emergency_lets_pods_through_until_the_next_upgrade() {
     let Some(cluster) = Cluster::start().await else { return };
-    cluster.install(&[]).await;
+    // The one controller leads without having been elected.
+    cluster.install(&["--set=controller.leaderElection.enabled=false,controller.replicas=1"]).await;
     cluster.is_installed().await;
+    assert_eq!((cluster.kubelet.running(), cluster.kubelet.leaders()), (3, 1));
     let notes = fs::read_to_string(folder().join("templates/NOTES.txt")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install.md");
     let command = "kubectl delete clusterrole juicefs-sidecar-controller";

@@ -180,26 +180,3 @@ fn the_chart_has_the_version_of_the_program() {
         assert_eq!(chart[0][field], env!("CARGO_PKG_VERSION"));
     }
 }
-
-#[test]
-fn alerts_name_metrics_that_there_are() {
-    let documentation =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
-    let rules = objects(&fs::read_to_string(folder().join("files/rules.yaml")).unwrap());
-    let rules = rules[0]["groups"][0]["rules"].as_array().unwrap();
-    for rule in rules {
-        let expression = rule["expr"].as_str().unwrap();
-        let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        let metrics: Vec<_> = words.filter_map(|word| word.strip_prefix("juicefs_sidecar_")).collect();
-        assert!(!metrics.is_empty(), "{expression}");
-        for metric in metrics {
-            assert!(documentation.contains(&format!("| `{metric}` |")), "{metric} is not documented");
-        }
-        for text in ["summary", "description"] {
-            assert!(
-                rule["annotations"][text].as_str().is_some_and(|text| text.ends_with(['.', ')'])),
-                "{rule}"
-            );
-        }
-    }
-}
