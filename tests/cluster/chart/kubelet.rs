@@ -2,8 +2,10 @@
 //! says of each pod whether it is ready, so that Deployments are rolled as they are in a cluster.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fs,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Pod, Service as ServiceObject};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service as ServiceObject, Volume};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
@@ -112,7 +114,7 @@ async fn look(
     let service = service(client, services).await;
     for (uid, pod) in found {
         let Some(running) = pods.get_mut(&uid) else {
-            let running = run(plane, &pod).await;
+            let running = run(plane, client, &pod).await;
             if let (Some(service), Some(backend)) = (&service, running.backend) {
                 service.add(backend);
             }
@@ -140,12 +142,21 @@ async fn service(client: &Client, services: &mut HashMap<String, Service>) -> Op
 }
 
 /// Starts what the first container of a pod says.
-async fn run(plane: &ControlPlane, pod: &Pod) -> Running {
+async fn run(plane: &ControlPlane, client: &Client, pod: &Pod) -> Running {
     let spec = pod.spec.as_ref().unwrap();
     let account = spec.service_account_name.as_deref().unwrap();
     let kubeconfig = plane.kubeconfig(NAMESPACE, account).await;
     let container = &spec.containers[0];
-    let arguments = container.args.clone().unwrap();
+    let mut arguments = container.args.clone().unwrap();
+    for mount in container.volume_mounts.iter().flatten() {
+        let is_it = |volume: &&Volume| volume.name == mount.name;
+        let volume = spec.volumes.iter().flatten().find(is_it).unwrap();
+        if let Some(files) = files(plane, client, &pod.uid().unwrap(), volume).await {
+            for argument in &mut arguments {
+                *argument = argument.replace(&mount.mount_path, &files.to_string_lossy());
+            }
+        }
+    }
     let serves = arguments[0] != "controller";
     let program = Program::start(|command| {
         command.args(&arguments).arg("--metrics-listen=127.0.0.1:0").arg("--kubeconfig").arg(kubeconfig);
@@ -167,4 +178,27 @@ async fn run(plane: &ControlPlane, pod: &Pod) -> Running {
     let health: SocketAddr = address("metrics_address").unwrap();
     let backend = address("address").map(|address| Backend { address, health });
     Running { program, name: pod.name_any(), health, backend, ready: false }
+}
+
+/// The directory that has the files of a volume, if it is one of a Secret's keys or of a `ConfigMap`.
+async fn files(plane: &ControlPlane, client: &Client, pod: &str, volume: &Volume) -> Option<PathBuf> {
+    let data: BTreeMap<String, Vec<u8>> = if let Some(source) = &volume.secret {
+        let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+        let mut data = secrets.get(source.secret_name.as_deref()?).await.unwrap().data.unwrap();
+        let items = source.items.iter().flatten();
+        items
+            .map(|item| (item.path.clone(), data.remove(&item.key).expect("a key that there is").0))
+            .collect()
+    } else {
+        let source = volume.config_map.as_ref()?;
+        let maps = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
+        let data = maps.get(&source.name).await.unwrap().data.unwrap();
+        data.into_iter().map(|(key, text)| (key, text.into_bytes())).collect()
+    };
+    let directory = plane.state().join(format!("volumes-{pod}/{}", volume.name));
+    fs::create_dir_all(&directory).unwrap();
+    for (name, content) in data {
+        fs::write(directory.join(name), content).unwrap();
+    }
+    Some(directory)
 }

@@ -5,11 +5,14 @@ use std::{fs, path::Path, sync::Arc};
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Pod, Secret},
     rbac::v1::ClusterRole,
 };
-use kube::{Api, Client, api::DeleteParams};
-use serde_json::json;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
+use serde_json::{Value, json};
 
 use super::{
     super::{
@@ -175,5 +178,46 @@ async fn a_release_whose_namespace_is_deleted_leaves_nothing_registered() {
         eprintln!("chart: the namespace deleted: {}", cluster.creations.ended().await);
         let gone = async || namespaces.get_opt(NAMESPACE).await.unwrap().is_none().then_some(());
         eventually("the namespace to go", gone).await;
+    }
+}
+
+/// The Secret and the values with a certificate of one's own, whose authority is beside it or apart.
+fn own_certificate(authority_apart: bool) -> (Value, Vec<String>) {
+    let name = format!("juicefs-sidecar-webhook.{NAMESPACE}.svc");
+    let made = rcgen::generate_simple_self_signed([name]).unwrap();
+    let certificate = made.cert.pem();
+    let mut data = json!({"tls.crt": certificate, "tls.key": made.signing_key.serialize_pem()});
+    let mut values = vec!["--set=webhook.existingSecret=mine".to_owned()];
+    if authority_apart {
+        values.push(format!("--set-string=webhook.caBundlePEM={certificate}"));
+    } else {
+        data["ca.crt"] = certificate.into();
+    }
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "mine", "namespace": NAMESPACE}, "stringData": data});
+    (secret, values)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_ones_own_is_served_and_published() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.plane.namespace(NAMESPACE, &[]).await;
+    let secrets = Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE);
+    for authority_apart in [false, true] {
+        let (secret, values) = own_certificate(authority_apart);
+        create(&cluster.client, secret, false).await.unwrap();
+        cluster.install(&values.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        cluster.is_installed().await;
+        let names: Vec<_> = secrets
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|secret| secret.name_any())
+            .collect();
+        assert!(names.iter().all(|name| !name.starts_with("juicefs-sidecar-")), "{names:?}");
+        cluster.helm(&["uninstall", RELEASE]).await;
+        cluster.nothing_is_registered().await;
+        secrets.delete("mine", &DeleteParams::default()).await.unwrap();
     }
 }
