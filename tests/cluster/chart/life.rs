@@ -23,6 +23,7 @@ use super::{
     },
     NAMESPACE, RELEASE, folder, helm,
     kubelet::Kubelet,
+    objects,
 };
 
 const TEAM: &str = "released";
@@ -59,11 +60,12 @@ impl Cluster {
     }
 
     /// Helm, in our namespace.
-    async fn helm(&self, arguments: &[&str]) {
+    async fn helm(&self, arguments: &[&str]) -> String {
         let mut command = helm().unwrap();
         command.args(arguments).args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(self.plane.admin());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     async fn install(&self, more: &[&str]) {
@@ -135,6 +137,9 @@ async fn no_creation_fails_whatever_is_done_to_the_release() {
     cluster.install(&["--reset-values"]).await;
     cluster.pods_are("upgraded to two programs", true).await;
 
+    // The one hook takes the place of the role that owns the registrations, and grants nothing.
+    let hooks = objects(&cluster.helm(&["get", "hooks", RELEASE]).await);
+    assert_eq!((hooks.len(), &hooks[0]["kind"], &hooks[0]["rules"]), (1, &json!("ClusterRole"), &json!([])));
     cluster.helm(&["uninstall", RELEASE]).await;
     cluster.nothing_is_registered().await;
     cluster.pods_are("uninstalled", false).await;

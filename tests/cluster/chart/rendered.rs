@@ -62,7 +62,7 @@ fn keyed(objects: Vec<Value>) -> Keyed {
 fn values_by_themselves_install_what_the_plain_manifests_do() {
     let Some(plane) = control_plane::shared() else { return };
     for (values, components) in SAME {
-        let Some(mut chart) = rendered(&[values, &["--no-hooks"]].concat()) else { return };
+        let Some(mut chart) = rendered(values) else { return };
         for object in &mut chart {
             let labels = object["metadata"]["labels"].as_object_mut().unwrap();
             for label in LABELS {
@@ -73,7 +73,10 @@ fn values_by_themselves_install_what_the_plain_manifests_do() {
         let labelled = |object: &Value| object["metadata"].get("labels").is_some();
         let mut plain = objects(&built(plane, components));
         plain.retain(|object| !KINDS.iter().any(|kind| object["kind"] == *kind));
+        // Nothing is there twice: who renders and applies takes the last of a name.
+        let count = chart.len();
         let (chart, plain) = (keyed(chart), keyed(plain));
+        assert_eq!(chart.len(), count);
         let names = |objects: &Keyed| objects.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&chart), names(&plain), "{values:?}");
         for (key, mut object) in chart {
@@ -208,18 +211,6 @@ fn numbers_become_environment_variables_and_the_last_of_a_name_counts() {
     assert_eq!((webhook["KUBE_QPS"], webhook["KUBE_BURST"]), (Some("0.5"), Some("1000000")));
     assert_eq!((webhook["A"], controller.get("A")), (Some("true"), None));
     assert!(webhook.contains_key("POD_NAMESPACE"));
-}
-
-/// Made before a release is removed, in place of the role that owns the registrations.
-#[test]
-fn the_one_hook_grants_nothing() {
-    let Some(chart) = rendered(&[]) else { return };
-    let hooks: Vec<_> = chart
-        .iter()
-        .filter(|object| object["metadata"]["annotations"].get("helm.sh/hook").is_some())
-        .collect();
-    assert_eq!(hooks.len(), 1);
-    assert_eq!((&hooks[0]["kind"], &hooks[0]["rules"]), (&json!("ClusterRole"), &json!([])));
 }
 
 #[test]
