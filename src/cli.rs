@@ -7,12 +7,15 @@ mod inject;
 mod input;
 mod installation;
 mod output;
+mod pods;
 pub mod process;
 mod program;
 mod review;
 mod serve;
 mod signals;
+mod status;
 mod uninject;
+mod upgrade;
 pub mod webhook;
 
 use std::process::ExitCode;
@@ -58,6 +61,10 @@ enum Action {
     Controller(Box<controller::ControllerArguments>),
     /// Serve the webhook and do the controller's work, in one process
     Serve(Box<serve::ServeArguments>),
+    /// Show which clients run in the pods of a cluster, and how they are
+    Status(status::Arguments),
+    /// Change the image of running clients, under open files, one pod after the other
+    Upgrade(upgrade::Arguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -74,6 +81,8 @@ pub fn run() -> ExitCode {
         Action::Webhook(arguments) => Ok(arguments.run()),
         Action::Controller(arguments) => Ok(arguments.run()),
         Action::Serve(arguments) => Ok(arguments.run()),
+        Action::Status(arguments) => arguments.run(&mut output),
+        Action::Upgrade(arguments) => arguments.run(&mut output),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),
     };
     match done {

@@ -34,6 +34,8 @@ pub mod outcome;
 #[cfg(feature = "engine")]
 pub mod pod;
 #[cfg(feature = "engine")]
+pub mod running;
+#[cfg(feature = "engine")]
 mod slip;
 #[cfg(feature = "engine")]
 pub mod telemetry;

@@ -21,6 +21,12 @@ pub(super) fn run(logs: &LogArguments, program: impl Future<Output = anyhow::Res
     }))
 }
 
+/// Waits for what a command does that ends by itself.
+pub(super) fn wait_for<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start")?.block_on(command)
+}
+
 /// What panics from here on is in the log with its place, not with its payload: that may quote a request.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {

@@ -31,6 +31,7 @@ mod program;
 mod provision;
 mod registration;
 mod rights;
+mod running;
 mod secrets;
 mod serve;
 mod service;

@@ -152,6 +152,13 @@ impl Node {
         text(&self.plane.kubectl().args(["--namespace", NAMESPACE]).args(words).output().unwrap())
     }
 
+    /// `juicefs-sidecar` in the namespace of the pods.
+    pub(crate) fn sidecar(&self, words: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
+        command.args(words).args(["--namespace", NAMESPACE, "--kubeconfig"]).arg(self.plane.admin());
+        text(&command.output().unwrap())
+    }
+
     /// `kubectl apply` of manifests.
     pub(crate) fn apply(&self, manifests: &str) {
         let words = ["apply", "-f", "-"];

@@ -187,6 +187,25 @@ fn the_agent_may_die_and_then_the_client() {
 }
 
 #[test]
+fn a_pod_that_is_to_fail_with_its_client_is_told_and_can_be_deleted() {
+    let Some(node) = shared() else { return };
+    node.apply(&pod("failing", &json!({"sidecar.juicefs.com/on-crash": "fail"}), &spec(WAIT)));
+    node.ready("failing");
+    node.shell("failing", "echo 1 > /data/failing").unwrap();
+    node.kill_client(&node.pod("failing"));
+    eventually("the client to be started anew", || {
+        let pod = node.pod("failing");
+        if restarts(&pod) == [("jfs-mount".to_owned(), 1)] { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
+    node.ready("failing");
+    let error = node.shell("failing", "cat /data/failing").unwrap_err();
+    assert!(error.contains("not connected"), "{error}");
+    let status = node.sidecar(&["status", "failing", "-o", "wide"]).unwrap();
+    assert!(status.contains("exit code 73 (Error)") && status.contains("its mount is given up"), "{status}");
+    delete(node, "failing");
+}
+
+#[test]
 fn the_client_is_upgraded_under_an_open_file() {
     let Some(node) = shared() else { return };
     node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));
@@ -196,16 +215,12 @@ fn the_client_is_upgraded_under_an_open_file() {
     let said = thread::scope(|scope| {
         let application = scope.spawn(|| node.shell("upgrade", script));
         eventually("a first line", || node.shell("upgrade", "test -s /data/upgrade"));
-        let path = json!([{"op": "replace", "path": "/spec/initContainers/1/image", "value": OTHER_CLIENT}]);
-        node.kubectl(&["patch", "pod", "upgrade", "--type=json", "--patch", &path.to_string()]).unwrap();
-        eventually("the client to be started anew", || {
-            let pod = node.pod("upgrade");
-            if restarts(&pod) == [("jfs-mount".to_owned(), 1)] {
-                Ok(())
-            } else {
-                Err(pod["status"].to_string())
-            }
-        });
+        let said = node.sidecar(&["upgrade", "upgrade", "--image", OTHER_CLIENT]).unwrap();
+        assert!(said.starts_with("1/1 ") && said.contains("with all open files"), "{said}");
+        println!("{said}");
+        assert_eq!(restarts(&node.pod("upgrade")), [("jfs-mount".to_owned(), 1)]);
+        let table = node.sidecar(&["status", "upgrade"]).unwrap();
+        assert!(table.contains("resilient  serving") && table.contains(OTHER_CLIENT), "{table}");
         node.ready("upgrade");
         node.shell("upgrade", "touch /tmp/stop").unwrap();
         application.join().unwrap()
