@@ -45,6 +45,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// From so many failures in a row on there is a pause.
+const FAILURES_WITH_PAUSE: u32 = 2;
+
 /// So many ends in a row without ever having served are not an accident.
 const MOST_FAILURES: u32 = 5;
 
@@ -301,8 +304,11 @@ impl<'a> Runner<'a> {
 
     /// The client ended by itself, or was killed.
     fn client_died(&mut self) {
-        if !matches!(self.phase, Phase::Serving) {
-            self.failures += 1;
+        match self.phase {
+            Phase::Serving => {}
+            // It had taken over: the mount is in use, and what is wrong with this client may be that it was killed.
+            Phase::Checking => self.failures = (self.failures + 1).min(FAILURES_WITH_PAUSE),
+            _ => self.failures += 1,
         }
         self.enter(Phase::Ending, "restarting");
     }
@@ -337,10 +343,8 @@ impl<'a> Runner<'a> {
             );
             return Err(Failure::new(message).with_code(failure::GIVEN_UP));
         }
-        if self.failures <= 1 {
-            return self.start();
-        }
-        let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 2).min(10)).min(LONGEST_PAUSE);
+        let Some(doublings) = self.failures.checked_sub(FAILURES_WITH_PAUSE) else { return self.start() };
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE);
         self.enter(Phase::Pausing { until: Instant::now() + pause }, "failing");
         Ok(())
     }
