@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each a thin shell around the library.
 
+mod check;
 mod completion;
 mod controller;
 mod explain;
@@ -61,6 +62,8 @@ enum Action {
     Controller(Box<controller::ControllerArguments>),
     /// Serve the webhook and do the controller's work, in one process
     Serve(Box<serve::ServeArguments>),
+    /// Tell whether juicefs-sidecar is installed as it should be and works, and what to do where not
+    Check(check::Arguments),
     /// Show which clients run in the pods of a cluster, and how they are
     Status(status::Arguments),
     /// Change the image of running clients, under open files, one pod after the other
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Action::Webhook(arguments) => Ok(arguments.run()),
         Action::Controller(arguments) => Ok(arguments.run()),
         Action::Serve(arguments) => Ok(arguments.run()),
+        Action::Check(arguments) => arguments.run(&mut output),
         Action::Status(arguments) => arguments.run(&mut output),
         Action::Upgrade(arguments) => arguments.run(&mut output),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),

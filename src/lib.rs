@@ -10,6 +10,8 @@
 #[cfg(feature = "engine")]
 pub mod admission;
 #[cfg(feature = "engine")]
+pub mod check;
+#[cfg(feature = "engine")]
 pub mod cli;
 #[cfg(feature = "engine")]
 pub mod client;

@@ -6,6 +6,7 @@
 mod certificates;
 mod chaos;
 mod chart;
+mod check;
 #[path = "../webhook/client.rs"]
 mod client;
 mod control_plane;

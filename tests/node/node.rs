@@ -215,14 +215,18 @@ impl Node {
         let statuses = pod["status"]["initContainerStatuses"].as_array().unwrap();
         let status = statuses.iter().find(|status| status["name"] == container).unwrap();
         let id = status["containerID"].as_str().unwrap().trim_start_matches("containerd://");
-        let listed = self.inside(&["ctr", "-n", "k8s.io", "tasks", "ps", id]).unwrap();
-        let numbers = listed.lines().filter_map(|line| line.split_whitespace().next()?.parse::<i32>().ok());
         let is_named = |pid: &i32| {
             let name = self.inside(&["cat", &format!("/proc/{pid}/comm")]).unwrap_or_default();
             names.contains(&name.trim())
         };
-        let pids: Vec<String> = numbers.filter(is_named).map(|pid| pid.to_string()).collect();
-        assert!(!pids.is_empty(), "none of {names:?} among {listed}");
+        // One that was killed just before may not have been started again yet.
+        let pids = eventually("a process to kill", || {
+            let listed = self.inside(&["ctr", "-n", "k8s.io", "tasks", "ps", id])?;
+            let numbers =
+                listed.lines().filter_map(|line| line.split_whitespace().next()?.parse::<i32>().ok());
+            let pids: Vec<String> = numbers.filter(is_named).map(|pid| pid.to_string()).collect();
+            if pids.is_empty() { Err(format!("none of {names:?} among {listed}")) } else { Ok(pids) }
+        });
         let words: Vec<&str> = ["kill", "-9"].into_iter().chain(pids.iter().map(String::as_str)).collect();
         self.inside(&words).unwrap();
     }
