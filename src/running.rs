@@ -135,11 +135,11 @@ impl Pod {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// Whether something of ours is not as it should be.
+    /// Whether something of ours is not as it should be. A pod that no node has begun with is none of it.
     #[must_use]
     pub fn is_impaired(&self) -> bool {
         let mut containers = self.clients.iter().map(|client| &client.container).chain(&self.agents);
-        !self.over && containers.any(|container| container.state != State::Serving)
+        !self.over && containers.any(|container| !matches!(container.state, State::Serving | State::Unknown))
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
             let read = Pod::read(&pod(&statuses)).unwrap().unwrap();
             let [client] = read.clients.as_slice() else { panic!("{read:?}") };
             assert_eq!(client.container.state.to_string(), wanted);
-            assert_eq!(read.is_impaired(), wanted != "serving");
+            assert_eq!(read.is_impaired(), !["serving", "not there"].contains(&wanted));
             assert_eq!((client.claim.as_str(), client.container.restarts), ("data", 2));
             assert_eq!(client.container.image, "juicedata/mount:ce-v1.3.0");
             assert_eq!(read.agents[0].state, State::Serving);

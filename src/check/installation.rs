@@ -47,6 +47,9 @@ pub(super) fn nodes(facts: &Facts) -> Vec<Finding> {
         Ok(nodes) => nodes,
         Err(error) => return vec![Finding::unseen(AREA, error)],
     };
+    if nodes.is_empty() {
+        return vec![Finding::note(AREA, "there is none", "pods wait until one registers")];
+    }
     let kubelet = |node: &Node| -> Option<Version> {
         node.status.as_ref()?.node_info.as_ref()?.kubelet_version.parse().ok()
     };

@@ -1,6 +1,6 @@
 //! A release: installed, upgraded, rolled back, removed, while pods are created all the time.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, process::Command, sync::Arc};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
@@ -99,6 +99,17 @@ impl Cluster {
         assert!(tally.failed.is_empty() && tally.away.is_empty(), "{what}: {tally}");
     }
 
+    /// What `juicefs-sidecar check` says.
+    async fn check(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
+        command
+            .args(["check", "--claim", &format!("{TEAM}/data")])
+            .arg("--kubeconfig")
+            .arg(self.plane.admin());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     async fn nothing_is_registered(&self) {
         let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
@@ -124,6 +135,17 @@ async fn no_creation_fails_whatever_is_done_to_the_release() {
     cluster.install(&[]).await;
     cluster.is_installed().await;
     assert_eq!((cluster.kubelet.running(), cluster.kubelet.leaders()), (4, 1));
+    // Without a node there, nothing becomes an endpoint; everything else is well.
+    let said = cluster.check().await;
+    let bad: Vec<_> = said.lines().filter(|line| line.starts_with('✘')).collect();
+    assert!(matches!(bad.as_slice(), [line] if line.starts_with("✘ service: ")), "{said}");
+    for line in [
+        "programs: juicefs-sidecar-controller: 2 of 2",
+        "certificate: trusted",
+        "trial: a pod with the claim",
+    ] {
+        assert!(said.contains(&format!("✔ {line}")), "{line}: {said}");
+    }
 
     // Every pod is replaced.
     let before = cluster.generation().await;
