@@ -134,3 +134,7 @@ load: ## Loads `webhook --manifests` over TLS: requests/s, p50, p99, memory.
 .PHONY: bench-cluster
 bench-cluster: kubernetes ## Measures the program in a cluster of ten thousand claims against its bars; two minutes.
 	cargo bench --locked --bench cluster
+
+.PHONY: bench-provision
+bench-provision: kubernetes ## Measures the controller among claims, with the real client, against its bars; five minutes.
+	cargo bench --locked --bench provision

@@ -39,9 +39,7 @@ pub(crate) const OWN: &str = "juicefs-sidecar";
 
 /// Fills a control plane, and installs juicefs-sidecar in it.
 pub(crate) async fn fill(plane: &ControlPlane) {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/webhook-config");
-    let installed = plane.kubectl().args(["apply", "-k", folder]).stdout(Stdio::null()).status();
-    assert!(installed.expect("kubectl").success(), "webhook-config cannot be applied");
+    install(plane);
     plane.namespace(CREATED_IN[0], &INJECTED).await;
     plane.namespace(CREATED_IN[1], &[]).await;
     let client = plane.client().await;
@@ -77,6 +75,13 @@ pub(crate) async fn fill(plane: &ControlPlane) {
     }
 }
 
+/// Installs juicefs-sidecar, but for its programs.
+pub(crate) fn install(plane: &ControlPlane) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/webhook-config");
+    let installed = plane.kubectl().args(["apply", "-k", folder]).stdout(Stdio::null()).status();
+    assert!(installed.expect("kubectl").success(), "webhook-config cannot be applied");
+}
+
 /// The same claims, volumes and classes as a catalogue.
 pub(crate) fn catalog() -> Catalog {
     let read = |error: serde_json::Error| error.to_string();
@@ -103,7 +108,7 @@ async fn bound(client: &Client, number: usize, namespace: &str) {
     create(&Api::<ApiVolume>::all(client.clone()), volume(number, namespace, &uid)).await;
 }
 
-async fn create<K>(api: &Api<K>, object: Value) -> K
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> K
 where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
 {
