@@ -8,6 +8,7 @@ mod affinity;
 mod annotations;
 pub(crate) mod bounded;
 mod container;
+pub mod labels;
 pub(crate) mod lenient;
 mod text;
 mod volume;

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     controller::{LEASE, registration::NAME},
     notation::Version,
+    pod::labels::ENABLE,
     tls::{
         inspect::{is_signed_by, validity},
         pem::{Bundle, certificates},
@@ -23,8 +24,6 @@ const OLDEST: Version = Version { major: 1, minor: 28 };
 const NATIVE: Version = Version { major: 1, minor: 29 };
 /// A certificate that ends sooner should have been renewed long before.
 const SOON: u64 = 3600;
-/// The label by which the Go driver's webhook chooses namespaces, and ours.
-const LABEL: &str = "juicefs.com/enable-injection";
 
 pub(super) fn version(facts: &Facts) -> Vec<Finding> {
     const AREA: &str = "kubernetes";
@@ -290,16 +289,16 @@ pub(super) fn drivers(facts: &Facts) -> Vec<Finding> {
             let requirements = webhook.namespace_selector.as_ref();
             let labels = requirements.and_then(|selector| selector.match_labels.as_ref());
             let expressions = requirements.and_then(|selector| selector.match_expressions.as_ref());
-            labels.is_some_and(|labels| labels.contains_key(LABEL))
+            labels.is_some_and(|labels| labels.contains_key(ENABLE))
                 || expressions
-                    .is_some_and(|all| all.iter().any(|one| one.key == LABEL && one.operator != "NotIn"))
+                    .is_some_and(|all| all.iter().any(|one| one.key == ENABLE && one.operator != "NotIn"))
         };
         if other.webhooks.iter().flatten().any(|webhook| selects(&webhook)) {
             let name = other.metadata.name.as_deref().unwrap_or_default();
             findings.push(Finding::bad(
                 AREA,
                 format!(
-                    "MutatingWebhookConfiguration {name} injects pods of the same namespaces (label {LABEL})"
+                    "MutatingWebhookConfiguration {name} injects pods of the same namespaces (label {ENABLE})"
                 ),
                 format!(
                     "switch sidecar mode off there, or: kubectl delete mutatingwebhookconfiguration {name}"

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use super::{Facts, Finding, few, storage::title};
-use crate::{inject::status::STATUS, running};
+use crate::{
+    inject::status::STATUS,
+    pod::labels::{self, POD_SECURITY},
+    running,
+};
 
 /// Labels that ask for injection.
-const LABELS: [&str; 2] = ["juicefs.com/enable-injection", "juicefs.com/enable-serverless-injection"];
-/// The label of the level that Pod Security enforces.
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+const LABELS: [&str; 2] = [labels::ENABLE, labels::ENABLE_SERVERLESS];
 /// Seconds beyond its grace period that a pod may take to go.
 const LONG: u64 = 60;
 
@@ -42,12 +44,12 @@ pub(super) fn namespaces(facts: &Facts) -> Vec<Finding> {
     }];
     findings.extend(namespaces.iter().flat_map(slips));
     for namespace in namespaces.iter().filter(|one| is_labelled(one)) {
-        let level = namespace.metadata.labels.as_ref().and_then(|labels| labels.get(ENFORCE));
+        let level = namespace.metadata.labels.as_ref().and_then(|labels| labels.get(POD_SECURITY));
         if let Some(level) = level.filter(|level| ["baseline", "restricted"].contains(&level.as_str())) {
             findings.push(Finding::bad(
                 AREA,
-                format!("{}: its label {ENFORCE}={level} keeps out pods with a client or an agent, which are privileged", name(namespace)),
-                format!("kubectl label --overwrite namespace {} {ENFORCE}=privileged", name(namespace)),
+                format!("{}: its label {POD_SECURITY}={level} keeps out pods with a client or an agent, which are privileged", name(namespace)),
+                format!("kubectl label --overwrite namespace {} {POD_SECURITY}=privileged", name(namespace)),
             ));
         }
     }
@@ -175,8 +177,7 @@ fn without_client(facts: &Facts, pods: &[Pod]) -> Vec<String> {
     let lacks = |pod: &&Pod| {
         let annotations = pod.metadata.annotations.as_ref();
         let injected = annotations.is_some_and(|annotations| annotations.contains_key(STATUS));
-        let disabled =
-            pod.metadata.labels.as_ref().and_then(|all| all.get("disable.sidecar.juicefs.com/inject"));
+        let disabled = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::DISABLE));
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());

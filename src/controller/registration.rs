@@ -24,13 +24,12 @@ use super::{MANAGED_BY, MANAGER};
 use crate::{
     admission::Endpoint,
     inject::{Family, status::STATUS},
+    pod::labels,
     tls::pem::Bundle,
 };
 
 /// The name of every cluster-wide object of ours.
 pub const NAME: &str = "juicefs-sidecar";
-/// Users may opt a pod out, also when the webhook is away.
-const DISABLED: &str = "disable.sidecar.juicefs.com/inject";
 /// Seconds for checks that may fail open: nobody's volume waits longer for us.
 const VALIDATION_TIMEOUT: i32 = 5;
 
@@ -197,7 +196,7 @@ impl Entries<'_> {
             client_config: self.client(Endpoint::Inject(family)),
             rules: Some(vec![rule("pods", &["CREATE"])]),
             namespace_selector: Some(excluding(namespaces, &settings.namespace)),
-            object_selector: Some(selector::not(DISABLED, "true")),
+            object_selector: Some(selector::not(labels::DISABLE, "true")),
             match_conditions: self.conditions("uses-volumes-of-juicefs", pod_condition(&settings.driver)),
             match_policy: Some("Equivalent".to_owned()),
             failure_policy: Some(format!("{:?}", settings.failure_policy)),

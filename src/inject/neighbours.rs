@@ -12,12 +12,9 @@ use crate::{
         profile::{Privilege, Profile},
     },
     notation::Quantity,
-    pod::{Amount, Annotations, Container, Pod, Text},
+    pod::{Amount, Annotations, Container, Pod, Text, labels::POD_SECURITY},
     slip,
 };
-
-/// The label by which a namespace says which pods the API server lets into it.
-const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// What is worth saying before anything is planned.
 pub(crate) fn warnings(

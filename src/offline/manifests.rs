@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::Config,
     inject::Family,
+    pod::labels::{ENABLE, ENABLE_SERVERLESS},
     volume::{
         Catalog, SecretError, UserSecret,
         catalog::Writer,
@@ -23,10 +24,6 @@ use crate::{
     },
 };
 
-/// Label of a namespace whose pods get their clients.
-const ENABLE: &str = "juicefs.com/enable-injection";
-/// Label of a namespace whose pods run on serverless Kubernetes.
-const ENABLE_SERVERLESS: &str = "juicefs.com/enable-serverless-injection";
 /// Everything the manifests say about a cluster.
 #[derive(Debug, Default)]
 pub struct Manifests {

@@ -2,13 +2,14 @@
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::pod::{Spec, Status, Volume};
-use crate::inject::status::{self, STATUS};
+use crate::{
+    inject::status::{self, STATUS},
+    pod::labels,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The name of every client's container begins like this, also the Go driver's.
 const CLIENT: &str = "jfs-mount";
-/// The user does not want one.
-const DISABLED: &str = "disable.sidecar.juicefs.com/inject";
 
 /// A claim without a client, if it is one of JuiceFS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +47,11 @@ impl Finding {
 pub fn judge(metadata: &ObjectMeta, spec: &Spec, status: Option<&Status>) -> Vec<Finding> {
     let phase = status.map_or("", |status| status.phase.as_str());
     let over = matches!(phase, "Succeeded" | "Failed") || metadata.deletion_timestamp.is_some();
-    let disabled =
-        metadata.labels.as_ref().and_then(|labels| labels.get(DISABLED)).is_some_and(|set| set == "true");
+    let disabled = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(labels::DISABLE))
+        .is_some_and(|set| set == "true");
     if over || disabled || has_client(metadata, spec) {
         return Vec::new();
     }
