@@ -15,6 +15,10 @@ use tokio::time::{Instant, timeout};
 use super::{output::Output, pods::PodArguments, program};
 use crate::running::upgrade::{Progress, Selection, Target, repository, select};
 
+/// How long a client has to go on as it is to be believed: for a moment a kubelet says of a container that was started
+/// again that it has started, before its startup probe was tried.
+const LASTING: Duration = Duration::from_secs(3);
+
 /// `upgrade`
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -127,11 +131,8 @@ impl Arguments {
         if self.dry_run {
             return Ok(Progress::Waiting);
         }
-        let settled = |pod: Option<&api::Pod>| target.progress(pod) != Progress::Waiting;
-        let waiting = await_condition(pods, &target.pod, settled);
-        match timeout(Duration::from_secs(self.timeout), waiting).await {
-            Ok(Ok(pod)) => Ok(target.progress(pod.as_ref())),
-            Ok(Err(error)) => Err(error.to_string()),
+        match timeout(Duration::from_secs(self.timeout), settled(&pods, target)).await {
+            Ok(settled) => settled,
             Err(_) => Err(format!("the next client does not serve after {} s", self.timeout)),
         }
     }
@@ -153,6 +154,21 @@ impl Arguments {
         }
         for title in classic {
             output.tell(&format!("{title}: classic, its client is replaced when the pod is"));
+        }
+    }
+}
+
+/// Waits until a client has settled, one way or the other.
+async fn settled(pods: &Api<api::Pod>, target: &Target) -> Result<Progress, String> {
+    loop {
+        let is_settled = |pod: Option<&api::Pod>| target.progress(pod) != Progress::Waiting;
+        let pod = await_condition(pods.clone(), &target.pod, is_settled).await;
+        let progress = target.progress(pod.map_err(|error| error.to_string())?.as_ref());
+        let changed = |pod: Option<&api::Pod>| target.progress(pod) != progress;
+        match timeout(LASTING, await_condition(pods.clone(), &target.pod, changed)).await {
+            Err(_) => return Ok(progress),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
         }
     }
 }

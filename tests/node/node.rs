@@ -156,7 +156,8 @@ impl Node {
     pub(crate) fn sidecar(&self, words: &[&str]) -> Result<String, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
         command.args(words).args(["--namespace", NAMESPACE, "--kubeconfig"]).arg(self.plane.admin());
-        text(&command.output().unwrap())
+        let output = command.output().unwrap();
+        text(&output).map_err(|error| format!("{error}{}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// `kubectl apply` of manifests.
