@@ -95,7 +95,11 @@ fn a_job_without_native_sidecars_completes_and_keeps_what_it_wrote() {
     });
     let name = listed.trim().trim_start_matches("pod/");
     let done = node.kubectl(&["wait", "--for=condition=complete", "job/ended", "--timeout=90s"]);
-    assert!(done.is_ok(), "{done:?}\n{:?}", node.kubectl(&["describe", "pod", name]));
+    if let Err(error) = done {
+        let told = [["describe", "pod", name, "--show-events"], ["logs", name, "--container", "jfs-mount"]]
+            .map(|words| node.kubectl(&words).unwrap_or_else(|error| error));
+        panic!("{error}\n{}", told.concat());
+    }
     ended(node, name, "Succeeded", SECONDS);
     node.kubectl(&["delete", "job", "ended"]).unwrap();
     let check = "test \"$(stat -c %s /data/ended/result)\" = 8000000";
