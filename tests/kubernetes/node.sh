@@ -13,7 +13,9 @@ node_start() {
 
     # One that a killed `up` has left has no pods any more.
     if [ -z "$(ip -o link show master $bridge 2>/dev/null)" ]; then ip link delete $bridge 2>/dev/null || true; fi
-    ip link add $bridge type bridge
+    # An address of its own: otherwise it takes the lowest of its ports', and each time that changes, pods talk to nobody
+    # until they have learnt it.
+    ip link add $bridge address 0a:58:0a:58:00:01 type bridge
     ip address add $gateway/16 dev $bridge
     # In place of kube-proxy and of a packet filter: the one Service address that pods need is the bridge's own.
     ip address add "$api/32" dev $bridge
