@@ -116,14 +116,9 @@ impl Arguments {
             .collect();
         let claims = of_each::<PersistentVolumeClaim>(client, &labelled).await;
         let pods = of_each::<Pod>(client, &labelled).await;
-        let own = || (client.clone(), self.namespace.as_str());
         let programs = ListParams::default().labels(&format!("app.kubernetes.io/name={MANAGER}"));
         let service = format!("kubernetes.io/service-name={MANAGER}-webhook");
-        let (api, name) = own();
-        let deployments = list::<Deployment>(&Api::namespaced(api, name), &programs).await;
-        let (api, name) = own();
         let slices = ListParams::default().labels(&service);
-        let endpoints = list::<EndpointSlice>(&Api::namespaced(api, name), &slices).await;
         let claim = self.claim.clone().or_else(|| any_claim(&classes, &claims, &driver));
         let trial = match claim {
             Some((namespace, name)) => Some(trial(client, &namespace, &name).await),
@@ -132,8 +127,10 @@ impl Arguments {
         Facts {
             version: version(client).await,
             nodes: list::<Node>(&Api::all(client.clone()), &all).await,
-            deployments,
-            endpoints,
+            deployments: list::<Deployment>(&Api::namespaced(client.clone(), &self.namespace), &programs)
+                .await,
+            endpoints: list::<EndpointSlice>(&Api::namespaced(client.clone(), &self.namespace), &slices)
+                .await,
             registrations: list::<MutatingWebhookConfiguration>(&Api::all(client.clone()), &all).await,
             serving: get::<Secret>(&Api::namespaced(client.clone(), &self.namespace), SERVING).await,
             config_map: get::<ConfigMap>(&Api::namespaced(client.clone(), &self.namespace), CONFIG_MAP).await,

@@ -1,6 +1,6 @@
 //! What an application does not notice must not be a loss: nothing that was lost gets a yes.
 
-use crate::{application::Report, pod::Pod, process::wait_until};
+use crate::{application::Report, container::Runner, pod::Pod, process::wait_until};
 use rustix::fs::{FlockOperation, flock};
 use std::{
     collections::BTreeSet,
@@ -21,8 +21,19 @@ const LISTINGS: usize = 10;
 /// How many others open the file, so that numbers of handles that begin anew come to the one that was lost.
 const OTHERS: usize = 64;
 
+/// How often the client is replaced under the journals.
+const UPGRADES: u32 = 20;
+
 /// How often the client says that it is alive, in seconds; five times that, and its session is over.
 const HEARTBEAT: &str = "2";
+
+/// Kills the client and waits until the next one serves.
+fn crash(pod: &Pod, runner: &Runner) {
+    let restarts = pod.status("data")["restarts"].as_u64().unwrap();
+    runner.kill_client();
+    wait_until("the crash to be noticed", || pod.status("data")["restarts"].as_u64() > Some(restarts));
+    pod.wait_until_ready();
+}
 
 /// A file that was open for writing when the client died stays lost, however many others open it afterwards.
 #[test]
@@ -32,10 +43,7 @@ fn a_descriptor_that_was_lost_never_comes_back_to_life() {
     let _holder = pod.holder();
     let runner = pod.runner();
     let application = pod.application("left open");
-    let restarts = pod.status("data")["restarts"].as_u64().unwrap();
-    runner.kill_client();
-    wait_until("the crash to be noticed", || pod.status("data")["restarts"].as_u64() > Some(restarts));
-    pod.wait_until_ready();
+    crash(&pod, &runner);
     let report = application.finish(&pod);
     assert_eq!(report.errors, [""; 0]);
     assert_eq!(report.checked, 2, "writing and fsync have to fail: {report:?}");
@@ -76,10 +84,7 @@ fn a_lock_does_not_outlive_its_owner() {
     let runner = pod.start_runner("data", &[], &words);
     pod.wait_until_ready();
     let application = pod.application("lock owner");
-    let restarts = pod.status("data")["restarts"].as_u64().unwrap();
-    runner.kill_client();
-    wait_until("the crash to be noticed", || pod.status("data")["restarts"].as_u64() > Some(restarts));
-    pod.wait_until_ready();
+    crash(&pod, &runner);
     let report = application.finish(&pod);
     println!("a lock of a process that ended after a crash: free after {} ms", report.longest);
     assert_eq!(report.errors, [""; 0]);
@@ -110,10 +115,7 @@ fn a_listing_that_a_crash_interrupts_has_no_holes() {
     let _holder = pod.holder();
     let runner = pod.runner();
     let application = pod.application("lister");
-    let restarts = pod.status("data")["restarts"].as_u64().unwrap();
-    runner.kill_client();
-    wait_until("the crash to be noticed", || pod.status("data")["restarts"].as_u64() > Some(restarts));
-    pod.wait_until_ready();
+    crash(&pod, &runner);
     let report = application.finish(&pod);
     println!("interrupted by a crash: {} listings whole, {} failed", report.checked, report.repeated);
     assert_eq!(report.errors, [""; 0]);
@@ -183,7 +185,7 @@ fn what_was_closed_during_an_upgrade_is_there() {
     let _holder = pod.holder();
     let mut runner = pod.runner();
     let application = pod.application("journal");
-    for _ in 0..std::env::var("UPGRADES").map_or(20, |count| count.parse().unwrap()) {
+    for _ in 0..UPGRADES {
         let (code, _) = runner.stop();
         assert_eq!(code, Some(0));
         runner = pod.runner();
