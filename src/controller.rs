@@ -6,6 +6,7 @@
 //! several processes one works, by a Lease ([`lease`]). What is to be is decided by pure functions
 //! ([`crate::tls::rotation`], [`registration`], [`watchdog::judge`]); the rest reads, asks them, and writes.
 
+pub mod answered;
 pub mod certificates;
 pub mod configuration;
 pub mod events;

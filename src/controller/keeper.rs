@@ -1,6 +1,7 @@
 //! Keeps certificates and registration as they are to be: in rounds, whenever something changed or is due.
 
 use std::{
+    mem::discriminant,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -28,7 +29,7 @@ use super::{
     certificates::{AUTHORITY, SERVING, Secrets, Stored},
     events::{Events, Reason},
     problem::Problem,
-    publish::Publisher,
+    publish::{Applied, Publisher, Waits},
     registration::NAME,
 };
 use crate::{
@@ -75,6 +76,8 @@ pub struct Keeper {
     remembered: Bundle,
     /// Since when the newest authority has been seen to be trusted.
     noticed: Option<(CertificateDer<'static>, Instant)>,
+    /// What the first registration of injection waits for.
+    waits: Option<Waits>,
 }
 
 impl Keeper {
@@ -86,12 +89,14 @@ impl Keeper {
         events: Events,
         metrics: ControllerMetrics,
     ) -> Self {
-        Self { secrets, publisher, source, events, metrics, remembered: Bundle::default(), noticed: None }
+        let remembered = Bundle::default();
+        Self { secrets, publisher, source, events, metrics, remembered, noticed: None, waits: None }
     }
 
     /// Goes on for ever.
     pub async fn run(mut self, client: Client, namespace: &str) {
-        let mut changes = std::pin::pin!(changes(&client, namespace));
+        let endpoints = self.publisher.endpoint_changes().boxed();
+        let mut changes = std::pin::pin!(stream::select(changes(&client, namespace), endpoints));
         let mut namespaces = watched(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), namespace);
         let mut failures = 0;
         let mut told = String::new();
@@ -147,6 +152,7 @@ impl Keeper {
                 since,
                 "nothing is registered: `controller --unregister` was run; --register ends that"
             );
+            self.publisher.begin_anew();
             return Ok(("unregistered", LOOK_AGAIN));
         }
         let pause = match self.source.clone() {
@@ -168,7 +174,11 @@ impl Keeper {
                 LOOK_AGAIN
             }
         };
-        Ok(("ok", pause))
+        Ok(match self.waits {
+            None => ("ok", pause),
+            Some(Waits::ForRoutes(left)) => ("waiting", left.min(pause)),
+            Some(Waits::ForWebhook | Waits::ForAuthority) => ("waiting", pause),
+        })
     }
 
     async fn rotate(&mut self, policy: &Policy) -> Result<Duration, Problem> {
@@ -244,9 +254,25 @@ impl Keeper {
     }
 
     async fn register(&mut self, bundle: Option<&Bundle>) -> Result<(), Problem> {
-        if self.publisher.apply(bundle).await? {
+        let Applied { changed, waits } = self.publisher.apply(bundle).await?;
+        if changed {
             self.metrics.registration_changed();
         }
+        self.metrics.registration_waits(waits.is_some());
+        let is_news =
+            |waits: Waits| self.waits.map(|before| discriminant(&before)) != Some(discriminant(&waits));
+        match waits.filter(|waits| is_news(*waits)) {
+            Some(Waits::ForWebhook) => tracing::info!(
+                "no webhook is ready yet: injection is registered once one is, and pods are created without a client \
+                 until then"
+            ),
+            Some(Waits::ForAuthority) => tracing::info!(
+                "injection trusts nobody yet: pods are created without a client until cert-manager has written its \
+                 authority into the registration"
+            ),
+            Some(Waits::ForRoutes(_)) | None => {}
+        }
+        self.waits = waits;
         Ok(())
     }
 

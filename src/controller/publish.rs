@@ -1,5 +1,8 @@
 //! Applying the registration: server-side, with a field manager of its own.
 
+use std::time::Duration;
+
+use futures_util::Stream;
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{
@@ -21,8 +24,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     MANAGED_BY, MANAGER,
+    answered::{Answer, Answered, changes},
     problem::Problem,
-    registration::{Desired, Features, NAME, Settings, desired, left_out, published},
+    registration::{
+        Desired, FailurePolicy, Features, NAME, Settings, desired, left_out, published, trusts_all,
+    },
 };
 use crate::tls::pem::Bundle;
 
@@ -40,12 +46,46 @@ pub struct Publisher {
     /// The Lease of the controller.
     lease: String,
     features: Option<Features>,
+    answered: Answered,
+    /// Whether API servers were able to ask a webhook since this process began, or since nothing was registered.
+    was_registered: bool,
+}
+
+/// What came of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether something was not as it is to be.
+    pub changed: bool,
+    /// What injection waits for, if it is not registered as it is to be; the rest is.
+    pub waits: Option<Waits>,
+}
+
+/// What the first registration of injection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// A webhook that is ready.
+    ForWebhook,
+    /// The ways to one that is, for so long.
+    ForRoutes(Duration),
+    /// An authority that somebody else writes into it; it fails open until then.
+    ForAuthority,
 }
 
 impl Publisher {
     /// Nothing is sent yet.
     pub fn new(client: Client, settings: Settings, owner: String, lease: String) -> Self {
-        Self { client, settings, owner, lease, features: None }
+        let answered = Answered::new(client.clone(), &settings.namespace, &settings.service);
+        Self { client, settings, owner, lease, features: None, answered, was_registered: false }
+    }
+
+    /// Nothing is registered, and is not to come back before a webhook is ready.
+    pub fn begin_anew(&mut self) {
+        self.was_registered = false;
+    }
+
+    /// Tells of every change of those who answer.
+    pub fn endpoint_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(&self.client, &self.settings.namespace, &self.settings.service)
     }
 
     /// What all registrations trust now.
@@ -57,12 +97,16 @@ impl Publisher {
         Ok(published(mutating.as_ref(), validating.as_ref()))
     }
 
-    /// Makes everything as it is to be; whether something was not.
-    pub async fn apply(&mut self, bundle: Option<&Bundle>) -> Result<bool, Problem> {
+    /// Makes everything as it is to be, but injection for the first time, which waits until it will be answered.
+    pub async fn apply(&mut self, bundle: Option<&Bundle>) -> Result<Applied, Problem> {
         let owner = self.owner().await?;
         let features = self.features().await?;
-        let Desired { mutating, validating, policy } =
-            desired(&self.settings, features, bundle, owner.as_ref());
+        let waits = self.waits(bundle).await?;
+        let mut settings = self.settings.clone();
+        if waits == Some(Waits::ForAuthority) {
+            settings.failure_policy = FailurePolicy::Ignore;
+        }
+        let Desired { mutating, validating, policy } = desired(&settings, features, bundle, owner.as_ref());
         let mut changed = false;
         // The policy first: nothing is guarded by it that is not injected yet.
         match policy {
@@ -77,8 +121,30 @@ impl Publisher {
             None => {}
         }
         changed |= self.put(&validating).await?;
-        changed |= self.put(&mutating).await?;
-        Ok(changed)
+        if matches!(waits, None | Some(Waits::ForAuthority)) {
+            changed |= self.put(&mutating).await?;
+        }
+        self.was_registered |= waits.is_none();
+        Ok(Applied { changed, waits })
+    }
+
+    /// What the registration of injection has to wait for; nothing, once there was one.
+    async fn waits(&mut self, bundle: Option<&Bundle>) -> Result<Option<Waits>, Problem> {
+        if self.was_registered {
+            return Ok(None);
+        }
+        let what = format!("mutatingwebhookconfiguration \"{NAME}\"");
+        let found = Api::<MutatingWebhookConfiguration>::all(self.client.clone()).get_opt(NAME).await;
+        let found = found.map_err(Problem::api(what))?;
+        if found.is_none() {
+            match self.answered.look().await? {
+                Answer::Nobody => return Ok(Some(Waits::ForWebhook)),
+                Answer::Soon(left) => return Ok(Some(Waits::ForRoutes(left))),
+                Answer::Ready => {}
+            }
+        }
+        let trusted = bundle.is_some() || found.as_ref().is_some_and(trusts_all);
+        Ok((!trusted).then_some(Waits::ForAuthority))
     }
 
     /// Asked for anew each time: an API server is upgraded under our feet.

@@ -143,7 +143,7 @@ pub fn left_out(settings: &Settings, features: Features) -> Vec<&'static str> {
     sentences
 }
 
-/// The authorities that every webhook of both objects trusts.
+/// The authorities that every registered webhook trusts.
 pub fn published(
     mutating: Option<&MutatingWebhookConfiguration>,
     validating: Option<&ValidatingWebhookConfiguration>,
@@ -152,15 +152,19 @@ pub fn published(
     let checks = validating.iter().flat_map(|object| object.webhooks.iter().flatten());
     let bundles =
         injections.map(|webhook| &webhook.client_config).chain(checks.map(|webhook| &webhook.client_config));
-    let mut bundles = bundles.map(|config| {
-        let text = config.ca_bundle.as_ref().map_or(&[][..], |bundle| &bundle.0);
-        Bundle::parse(text).unwrap_or_default()
-    });
-    if mutating.is_none() || validating.is_none() {
-        return Bundle::default();
-    }
+    let mut bundles = bundles.map(trusted);
     let first = bundles.next().unwrap_or_default();
     bundles.fold(first, |all, bundle| all.iter().filter(|one| bundle.contains(one)).cloned().collect())
+}
+
+/// Whether each of the webhooks trusts somebody.
+pub fn trusts_all(mutating: &MutatingWebhookConfiguration) -> bool {
+    mutating.webhooks.iter().flatten().all(|webhook| !trusted(&webhook.client_config).is_empty())
+}
+
+fn trusted(config: &WebhookClientConfig) -> Bundle {
+    let text = config.ca_bundle.as_ref().map_or(&[][..], |bundle| &bundle.0);
+    Bundle::parse(text).unwrap_or_default()
 }
 
 /// Labels of everything we make.

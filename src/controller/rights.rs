@@ -61,6 +61,7 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
         own(named(&["list", "watch"], "", "configmaps", needs.configuration)),
         own(named(&["get", "update"], "coordination.k8s.io", "leases", needs.lease)),
         own(cluster(&["create"], "coordination.k8s.io", "leases")),
+        own(cluster(&["list", "watch"], "discovery.k8s.io", "endpointslices")),
     ];
     for resource in [
         "mutatingwebhookconfigurations",

@@ -47,6 +47,7 @@ pub struct ControllerMetrics {
     expiry: Family<ByCertificate, Gauge<u64, AtomicU64>>,
     repairs: Counter,
     held_back: Gauge,
+    waits: Gauge,
     events: Family<Sent, Counter>,
     configuration_valid: Gauge,
     uninjected: Gauge,
@@ -69,6 +70,7 @@ impl ControllerMetrics {
             expiry: Family::default(),
             repairs: Counter::default(),
             held_back: Gauge::default(),
+            waits: Gauge::default(),
             events: Family::default(),
             configuration_valid: Gauge::default(),
             uninjected: Gauge::default(),
@@ -129,6 +131,11 @@ impl ControllerMetrics {
             "registration_held_back",
             "1 after `controller --unregister`, until `controller --register`",
             self.held_back.clone(),
+        );
+        registry.register(
+            "registration_waits",
+            "1 while injection is not registered because no webhook has been ready to answer",
+            self.waits.clone(),
         );
         registry.register(
             "events",
@@ -202,6 +209,11 @@ impl ControllerMetrics {
     /// Whether registration is held back.
     pub fn held_back(&self, held_back: bool) {
         self.held_back.set(held_back.into());
+    }
+
+    /// Whether the first registration of injection waits for somebody who answers.
+    pub fn registration_waits(&self, waits: bool) {
+        self.waits.set(waits.into());
     }
 
     /// What became of an event.

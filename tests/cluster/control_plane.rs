@@ -113,6 +113,21 @@ impl ControlPlane {
         command
     }
 
+    /// Says of a webhook that runs outside of any pod what Kubernetes says of one in a pod: whether the Service has an
+    /// endpoint that is ready. Nothing is at its address.
+    pub(crate) fn has_endpoint(&self, ready: bool) {
+        let slice = serde_json::json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "webhook-outside", "namespace": "juicefs-sidecar",
+                "labels": {"kubernetes.io/service-name": "juicefs-sidecar-webhook"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {"ready": ready}}]});
+        let mut kubectl = self.kubectl();
+        let mut child =
+            kubectl.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(slice.to_string().as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "an EndpointSlice");
+    }
+
     /// Another part of the `kube` program.
     pub(crate) fn pid(&self, part: &str) -> i32 {
         let text = fs::read_to_string(self.state.join(format!("run/{part}.pid"))).expect("a part that runs");

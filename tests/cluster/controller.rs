@@ -81,12 +81,13 @@ async fn it_keeps_what_it_made_whatever_happens_to_it() {
     manifests::install(&plane);
     let client = plane.client().await;
     let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
+    plane.has_endpoint(true);
     let first = controller(&kubeconfig, "first");
     first.wait_for("leading");
     let second = controller(&kubeconfig, "second");
     second.wait_for("standing by");
     eventually("a serving certificate", async || leaf(&client).await).await;
-    assert_eq!(authorities(&client).await, 1);
+    eventually("the registration", async || (authorities(&client).await == 1).then_some(())).await;
 
     registrations_come_back(&client).await;
     secrets_are_made_again(&client).await;

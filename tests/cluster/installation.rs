@@ -178,6 +178,7 @@ async fn bound(client: &Client, namespace: &str) {
 
 /// The controller as it is shipped, with more arguments, once it has registered the webhook.
 pub(crate) async fn controller(plane: &ControlPlane, arguments: &[&str]) -> Program {
+    plane.has_endpoint(true);
     let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
     let controller = Program::start(|command| {
         command.args(["controller", "--metrics-listen=127.0.0.1:0"]).args(arguments);
@@ -223,6 +224,7 @@ impl Replica {
 
 /// The webhook's Service, with nobody behind it yet.
 pub(crate) async fn service(plane: &ControlPlane) -> Service {
+    plane.has_endpoint(true);
     let services: Api<ServiceObject> = Api::namespaced(plane.client().await, NAMESPACE);
     let service = services.get("juicefs-sidecar-webhook").await.unwrap();
     Service::listen(&service.spec.unwrap().cluster_ip.unwrap())

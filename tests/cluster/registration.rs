@@ -2,16 +2,21 @@
 
 use std::process::Stdio;
 
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use kube::Api;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
 use super::{
+    chaos::creations::Creations,
     control_plane::{ControlPlane, eventually},
-    installation::{self, injected, pod},
-    manifests,
+    installation::{self, Replica, injected, pod, service},
+    manifests::{self, NAMESPACE},
     neighbour::{LABEL, Neighbour, remove_agent, strip_restart_policy},
-    objects::create,
+    objects::{create, storage},
+    program::Program,
+    service::series,
 };
 
 /// What `kubectl` says beside when it creates a pod.
@@ -77,6 +82,54 @@ async fn the_policy_warns_of_a_pod_that_lost_its_agent_on_the_way() {
     })
     .await;
     assert_eq!(warnings(installation.plane, &resilient("with-agent")), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn injection_is_registered_once_a_webhook_is_ready_and_comes_back_whoever_is() {
+    const TEAM: &str = "labelled-before";
+    let Some(plane) = ControlPlane::start() else { return };
+    let client = plane.client().await;
+    plane.namespace(TEAM, &[("juicefs.com/enable-injection", "true")]).await;
+    for object in storage(TEAM, "data") {
+        create(&client, object, false).await.unwrap();
+    }
+    let creations = Creations::begin(client.clone(), TEAM, |number| {
+        let mut wanted = pod(&format!("pod-{number}"), "data");
+        wanted["metadata"]["namespace"] = TEAM.into();
+        serde_json::from_value(wanted).unwrap()
+    });
+    manifests::install(&plane);
+    let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
+    let controller = Program::start(|command| {
+        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);
+        command.env("POD_NAMESPACE", NAMESPACE);
+    });
+    let health = controller.wait_for("listening")["metrics_address"].as_str().unwrap().parse().unwrap();
+    controller.wait_for("no webhook is ready yet");
+    let waits = || series(health, "juicefs_sidecar_registration_waits");
+    eventually("the metric to say so", async || (waits() == Some(1)).then_some(())).await;
+    // All else is there, a certificate too, without which no webhook would ever be ready.
+    let webhook = Replica::start(&plane, &[]).await;
+    let mutating = Api::<MutatingWebhookConfiguration>::all(client.clone());
+    let validating = Api::<ValidatingWebhookConfiguration>::all(client.clone());
+    assert!(validating.get_opt("juicefs-sidecar").await.unwrap().is_some());
+    let rounds =
+        || series(health, "juicefs_sidecar_reconciles_total{task=\"registration\",outcome=\"waiting\"}");
+    let before = rounds();
+    plane.has_endpoint(false);
+    eventually("another look", async || (rounds() > before).then_some(())).await;
+    assert!(mutating.get_opt("juicefs-sidecar").await.unwrap().is_none());
+
+    service(&plane).await.add(webhook.backend);
+    eventually("pods to be injected", async || (creations.injected() > 0).then_some(())).await;
+    assert_eq!(waits(), Some(0));
+    let tally = creations.ended().await;
+    assert!(tally.failed.is_empty() && tally.plain > 0, "{tally}");
+
+    // Somebody removes it while no webhook is ready: without it pods would be created without a client.
+    plane.has_endpoint(false);
+    mutating.delete("juicefs-sidecar", &DeleteParams::default()).await.unwrap();
+    eventually("the registration again", async || mutating.get_opt("juicefs-sidecar").await.unwrap()).await;
 }
 
 #[tokio::test]

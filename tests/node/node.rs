@@ -252,6 +252,7 @@ fn programs(plane: &ControlPlane) -> [Program; 2] {
     kubectl(&["apply".as_ref(), "-k".as_ref(), manifests.as_os_str()]);
     // They run here, not on the node: its image of ours has the agent only.
     kubectl(&["delete", "deployments", "--all", "--namespace", OURS].map(OsStr::new));
+    plane.has_endpoint(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let kubeconfig =
         |name: &str| runtime.block_on(plane.kubeconfig(OURS, &format!("juicefs-sidecar-{name}")));

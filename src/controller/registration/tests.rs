@@ -129,8 +129,9 @@ fn published_is_what_every_webhook_trusts() {
     let Desired { mutating, validating, .. } = desired(&settings(), ALL, Some(&both), None);
     let read = |mutating: &MutatingWebhookConfiguration| published(Some(mutating), Some(&validating));
     assert_eq!(read(&mutating), both);
-    assert!(published(None, Some(&validating)).is_empty());
-    assert!(published(Some(&mutating), None).is_empty());
+    assert_eq!(published(None, Some(&validating)), both);
+    assert_eq!(published(Some(&mutating), None), both);
+    assert!(published(None, None).is_empty());
 
     let with = |text: Option<String>| {
         let mut mutating = mutating.clone();
@@ -140,5 +141,6 @@ fn published_is_what_every_webhook_trusts() {
     };
     assert_eq!(read(&with(Some(one.to_pem()))), one);
     assert!(read(&with(None)).is_empty());
+    assert!(trusts_all(&mutating) && !trusts_all(&with(None)));
     assert!(read(&with(Some("wiped".to_owned()))).is_empty());
 }

@@ -57,6 +57,7 @@ async fn create(client: &Client, namespace: &str, number: usize) -> (Duration, P
 
 /// Both programs as they are installed, once the API server asks them.
 async fn register(plane: &ControlPlane, client: &Client) -> [Program; 2] {
+    plane.has_endpoint(true);
     let kubeconfig = plane.kubeconfig(OWN, "juicefs-sidecar-controller").await;
     let controller = Program::start(|command| {
         command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]).arg(kubeconfig);

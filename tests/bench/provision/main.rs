@@ -53,6 +53,7 @@ async fn main() -> ExitCode {
 
 /// The controller as it is shipped, with its worker, and where it answers for metrics.
 async fn controller(plane: &ControlPlane, variables: &[(&str, &str)]) -> (Program, SocketAddr) {
+    plane.has_endpoint(true);
     let kubeconfig = plane.kubeconfig(OWN, "juicefs-sidecar-controller").await;
     let worker = format!("--worker={}", file_system::shared().socket().display());
     let program = Program::start(|command| {

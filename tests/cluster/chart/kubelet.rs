@@ -112,6 +112,7 @@ async fn look(
         });
     }
     let service = service(client, services).await;
+    let mut news = false;
     for (uid, pod) in found {
         let Some(running) = pods.get_mut(&uid) else {
             let running = run(plane, client, &pod).await;
@@ -130,7 +131,12 @@ async fn look(
             let patched =
                 api.patch_status(&running.name, &PatchParams::default(), &Patch::Strategic(status)).await;
             running.ready = if patched.is_ok() { ready } else { running.ready };
+            news = true;
         }
+    }
+    if news && service.is_some() {
+        let serves = pods.values().any(|pod| pod.ready && pod.backend.is_some());
+        tokio::task::block_in_place(|| plane.has_endpoint(serves));
     }
 }
 
