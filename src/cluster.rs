@@ -12,7 +12,9 @@ pub(crate) mod follow;
 mod live;
 mod secrets;
 mod slim;
+mod snapshot;
 
 pub use caches::{Caches, NoCaches, Settings, follow_storage};
 pub use certificate::serving_certificate;
 pub use live::Live;
+pub use snapshot::Snapshot;

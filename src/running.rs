@@ -1,6 +1,7 @@
 //! What runs in the pods of a cluster: the clients that were injected, and how they are, told from the pod alone.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod decided;
 pub mod upgrade;
 
 use std::fmt;

@@ -1,5 +1,7 @@
 //! `juicefs-sidecar explain`: what is decided about each workload and volume, and why.
 
+mod running;
+
 use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     input::{Cluster, Files, Where},
     output::Output,
+    program,
 };
 use crate::{
     inject::{Decision, VolumeReport},
@@ -21,6 +24,10 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// A pod of the cluster, `pod/NAME`: what was decided about it, and what would be decided now
+    #[arg(value_name = "POD", conflicts_with = "filename")]
+    pod: Option<String>,
+
     #[command(flatten)]
     files: Files,
 
@@ -33,18 +40,23 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     cluster: Cluster,
+
+    #[command(flatten)]
+    running: running::RunningArguments,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  juicefs-sidecar explain pod/web-0 -n app
+      why it has its clients, or none, and what would be other were it created now
   juicefs-sidecar explain -f examples/quickstart/
   juicefs-sidecar explain -f app.yaml --cluster cluster.yaml -o json |
     jq '.[].volumes[].settings'
 
 Exit code:
   0  done
-  1  a workload would be refused
-  2  a document could not be read at all";
+  1  a workload would be refused, or the pod lacks clients that it would get now
+  2  a document, the kubeconfig or the API server could not be read at all";
 
 /// What `-o` chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,6 +77,25 @@ struct Explained {
 
 impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
+        match &self.pod {
+            Some(pod) => self.of_cluster(pod, output),
+            None => self.of_manifests(output),
+        }
+    }
+
+    fn of_cluster(&self, pod: &str, output: &mut Output) -> anyhow::Result<u8> {
+        let namespace = self.place.given();
+        let process = self.cluster.process_arguments();
+        let found = program::wait_for(self.running.find(pod, namespace, process, output))?;
+        let text = match self.output {
+            Form::Text => found.text(),
+            Form::Json => render::json(&found.value()?),
+        };
+        output.write(text.as_bytes())?;
+        Ok(found.exit_code())
+    }
+
+    fn of_manifests(&self, output: &mut Output) -> anyhow::Result<u8> {
         let documents = self.files.read()?;
         let scope = self.place.scope();
         let situation = self.cluster.situation(&documents, &self.files.filename, &scope.namespace, output)?;

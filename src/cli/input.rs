@@ -1,6 +1,6 @@
 //! What the offline subcommands read, and the arguments that name it.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use anyhow::ensure;
 use clap::Args;
@@ -64,9 +64,9 @@ pub(super) struct Cluster {
 /// What counts for each workload.
 #[derive(Args, Debug)]
 pub(super) struct Where {
-    /// Namespace of objects that do not say theirs
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
-    pub(super) namespace: Namespace,
+    /// Namespace of objects that do not say theirs [default: default]
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<Namespace>,
 
     /// Take every namespace for one of serverless Kubernetes, where pods have no host to mount on; otherwise those
     /// labelled juicefs.com/enable-serverless-injection=true are
@@ -76,7 +76,12 @@ pub(super) struct Where {
 
 impl Where {
     pub(super) fn scope(&self) -> Scope {
-        Scope { namespace: self.namespace.to_string(), serverless: self.serverless }
+        Scope { namespace: self.given().unwrap_or("default").to_owned(), serverless: self.serverless }
+    }
+
+    /// The namespace, if one was given.
+    pub(super) fn given(&self) -> Option<&str> {
+        self.namespace.as_ref().map(|namespace| namespace.0.as_str())
     }
 }
 
@@ -100,12 +105,6 @@ impl FromStr for Namespace {
     }
 }
 
-impl fmt::Display for Namespace {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
 /// Everything the engine needs beside a pod.
 #[derive(Debug)]
 pub(super) struct Situation {
@@ -115,6 +114,11 @@ pub(super) struct Situation {
 }
 
 impl Cluster {
+    /// What the programs of a cluster are told by flags.
+    pub(super) fn process_arguments(&self) -> &ProcessArguments {
+        &self.process
+    }
+
     /// Reads the cluster: `--cluster`, then the given documents, whose objects win; `input` is what else is read.
     pub(super) fn situation(
         &self,

@@ -13,6 +13,7 @@ mod control_plane;
 mod controller;
 mod crash;
 mod events;
+mod explained;
 mod file_system;
 mod golden;
 mod host_network;
