@@ -10,6 +10,7 @@ pub mod answered;
 pub mod certificates;
 pub mod configuration;
 pub mod events;
+pub mod janitor;
 pub mod jobs;
 pub mod keeper;
 pub mod lease;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use self::{
     certificates::Secrets,
     events::Events,
+    janitor::Janitor,
     keeper::{Keeper, Source},
     lease::{Candidate, Timing},
     provision::Provisioner,
@@ -68,11 +70,13 @@ pub enum Task {
     Hold,
     /// Ending the clients of a pod whose application has ended.
     Jobs,
+    /// Detaching the mounts of a pod that cannot go.
+    Release,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Registration,
         Self::Configuration,
         Self::Secrets,
@@ -81,6 +85,7 @@ impl Task {
         Self::Delete,
         Self::Hold,
         Self::Jobs,
+        Self::Release,
     ];
 
     /// The task in metrics.
@@ -94,6 +99,7 @@ impl Task {
             Self::Delete => "delete",
             Self::Hold => "hold",
             Self::Jobs => "jobs",
+            Self::Release => "release",
         }
     }
 }
@@ -125,6 +131,8 @@ pub struct Controller {
     pub claim_secrets: bool,
     /// How volumes are made, if they are.
     pub provisioning: Option<Provisioning>,
+    /// How pods that cannot go are set free.
+    pub janitor: janitor::Settings,
     /// The name of this pod.
     pub pod: String,
     /// What is counted.
@@ -143,9 +151,18 @@ impl Controller {
             events.clone(),
             self.metrics.clone(),
         );
+        let (told, config) = watch::channel(None);
+        let janitor = Arc::new(Janitor::new(
+            self.client.clone(),
+            self.janitor.clone(),
+            config.clone(),
+            events.clone(),
+            self.metrics.clone(),
+        ));
         let watchdog = Watchdog::new(
             self.client.clone(),
             self.settings.driver.clone(),
+            Arc::clone(&janitor),
             events.clone(),
             self.metrics.clone(),
         );
@@ -164,11 +181,11 @@ impl Controller {
             )
         });
         let (storage, objects) = watch::channel(Catalog::default());
-        let (told, config) = watch::channel(None);
         let provisioning = self.provisioning.as_ref().map(|how| self.provision(how, objects.clone(), config));
         tokio::join!(
             keeper.run(self.client.clone(), namespace),
             Arc::new(watchdog).run(selectors, excluded),
+            janitor.run(),
             configuration::watch(
                 self.client.clone(),
                 namespace,

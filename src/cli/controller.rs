@@ -20,7 +20,12 @@ use self::{
     duties::{DutyArguments, checked, work},
     health::plain,
 };
-use super::{installation::InstallationArguments, process::DriverArguments, program, signals::Signals};
+use super::{
+    installation::InstallationArguments,
+    process::{AgentArguments, DriverArguments},
+    program,
+    signals::Signals,
+};
 use crate::{
     admission::serve::bind,
     controller::Controller,
@@ -63,6 +68,9 @@ pub(super) struct ControllerArguments {
     driver: DriverArguments,
 
     #[command(flatten)]
+    agent: AgentArguments,
+
+    #[command(flatten)]
     duties: DutyArguments,
 
     #[command(flatten)]
@@ -85,7 +93,8 @@ impl ControllerArguments {
         calls.register(&mut registry);
         let metrics = ControllerMetrics::register(&mut registry);
         let installation = self.installation.find("controller", calls).await?;
-        let controller = self.duties.controller(installation, self.driver.name(), metrics)?;
+        let controller =
+            self.duties.controller(installation, self.driver.name(), self.agent.image(), metrics)?;
         if self.unregister || self.register {
             return tokio::select! {
                 done = self.switch(&controller) => done,

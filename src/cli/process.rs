@@ -23,6 +23,23 @@ impl DriverArguments {
     }
 }
 
+/// Where `jfs-agent` comes from.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Driver")]
+pub struct AgentArguments {
+    /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: the
+    /// image of this version, juicefs-sidecar:VERSION]
+    #[arg(long, env = "JUICEFS_AGENT_IMAGE", value_name = "IMAGE")]
+    agent_image: Option<String>,
+}
+
+impl AgentArguments {
+    /// The image; an empty value counts as none.
+    pub fn image(&self) -> String {
+        given(self.agent_image.as_deref()).unwrap_or_else(|| Process::default().agent_image)
+    }
+}
+
 /// What the process is told about the driver it stands in for; the same for every request.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Driver")]
@@ -43,10 +60,8 @@ pub struct ProcessArguments {
     #[arg(long, env = "JUICEFS_MOUNT_IMAGE", value_name = "IMAGE")]
     mount_image: Option<String>,
 
-    /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: the
-    /// image of this version, juicefs-sidecar:VERSION]
-    #[arg(long, env = "JUICEFS_AGENT_IMAGE", value_name = "IMAGE")]
-    agent_image: Option<String>,
+    #[command(flatten)]
+    agent: AgentArguments,
 
     /// Host directory below which pods on ordinary nodes mount [default: /var/lib/juicefs/volume]
     #[arg(long, env = "JUICEFS_MOUNT_PATH", value_name = "DIRECTORY", value_parser = absolute_path)]
@@ -74,7 +89,7 @@ impl ProcessArguments {
             driver: self.driver.name(),
             community_image: given(self.ce_mount_image.as_deref()).unwrap_or(default.community_image),
             enterprise_image: given(self.ee_mount_image.as_deref()).unwrap_or(default.enterprise_image),
-            agent_image: given(self.agent_image.as_deref()).unwrap_or(default.agent_image),
+            agent_image: self.agent.image(),
             mount_directory: given(self.mount_path.as_deref()).unwrap_or(default.mount_directory),
             immutable: self.immutable,
             no_update_config: self.no_update_config.as_deref() == Some("enabled"),
@@ -122,7 +137,7 @@ fn driver_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn absolute_path(text: &str) -> Result<String, String> {
+pub(super) fn absolute_path(text: &str) -> Result<String, String> {
     if text.is_empty() || text.starts_with('/') {
         Ok(text.to_owned())
     } else {

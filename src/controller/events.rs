@@ -53,11 +53,15 @@ pub enum Reason {
     SecretNotHeld,
     /// The application of a pod has ended for good, and its clients are ended.
     ClientsEnded,
+    /// A pod was over and could not go for a mount of ours, which is detached.
+    MountDetached,
+    /// It is not, and what to do.
+    MountNotDetached,
 }
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
@@ -73,6 +77,8 @@ impl Reason {
         Self::VolumeFailedDelete,
         Self::SecretNotHeld,
         Self::ClientsEnded,
+        Self::MountDetached,
+        Self::MountNotDetached,
     ];
 
     /// As the event has it.
@@ -93,6 +99,8 @@ impl Reason {
             Self::VolumeFailedDelete => "VolumeFailedDelete",
             Self::SecretNotHeld => "SecretNotHeld",
             Self::ClientsEnded => "ClientsEnded",
+            Self::MountDetached => "MountDetached",
+            Self::MountNotDetached => "MountNotDetached",
         }
     }
 
@@ -100,6 +108,7 @@ impl Reason {
         match self {
             Self::ClientMissing => "Watch",
             Self::ClientsEnded => "EndClients",
+            Self::MountDetached | Self::MountNotDetached => "DetachMount",
             Self::SecretNotOurs => "IssueCertificate",
             Self::CredentialsNotOurs => "WriteSecret",
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",

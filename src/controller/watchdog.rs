@@ -31,6 +31,7 @@ use self::{
 };
 use super::{
     events::{Events, Reason},
+    janitor::Janitor,
     jobs::Jobs,
 };
 use crate::telemetry::ControllerMetrics;
@@ -47,6 +48,7 @@ pub struct Watchdog {
     client: Client,
     claims: Claims,
     jobs: Jobs,
+    janitor: Arc<Janitor>,
     events: Events,
     metrics: ControllerMetrics,
     /// By UID.
@@ -60,10 +62,16 @@ struct Found {
 
 impl Watchdog {
     /// Nothing is watched yet.
-    pub fn new(client: Client, driver: String, events: Events, metrics: ControllerMetrics) -> Self {
+    pub fn new(
+        client: Client,
+        driver: String,
+        janitor: Arc<Janitor>,
+        events: Events,
+        metrics: ControllerMetrics,
+    ) -> Self {
         let claims = Claims::new(client.clone(), driver);
         let jobs = Jobs::new(client.clone(), events.clone(), metrics.clone());
-        Self { client, claims, jobs, events, metrics, found: Mutex::default() }
+        Self { client, claims, jobs, janitor, events, metrics, found: Mutex::default() }
     }
 
     /// Watches the pods of all namespaces that one of the selectors selects, but for the excluded ones, for ever.
@@ -141,15 +149,20 @@ impl Watchdog {
                     let there =
                         |found: &Found| found.about.uid.as_ref().is_some_and(|uid| listed.contains(uid));
                     self.retain(|found| elsewhere(found) || there(found));
+                    self.janitor.only(&namespace, &listed);
                     listed.clear();
                 }
                 Event::Apply(pod) => self.look(&pod).await,
-                Event::Delete(pod) => self.retain(|found| found.about.uid != pod.metadata.uid),
+                Event::Delete(pod) => {
+                    self.janitor.gone(pod.metadata.uid.as_deref().unwrap_or_default());
+                    self.retain(|found| found.about.uid != pod.metadata.uid);
+                }
             }
         }
     }
 
     async fn look(&self, pod: &SlimPod) {
+        self.janitor.look(pod);
         self.jobs.look(pod).await;
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let finding = self.find(pod).await;

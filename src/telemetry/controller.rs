@@ -56,6 +56,7 @@ pub struct ControllerMetrics {
     without_credentials: Gauge,
     not_provisioned: Gauge,
     not_deleted: Gauge,
+    stuck: Gauge,
 }
 
 impl ControllerMetrics {
@@ -79,6 +80,7 @@ impl ControllerMetrics {
             without_credentials: Gauge::default(),
             not_provisioned: Gauge::default(),
             not_deleted: Gauge::default(),
+            stuck: Gauge::default(),
         };
         metrics.configuration_valid.set(1);
         metrics.create_series();
@@ -177,6 +179,11 @@ impl ControllerMetrics {
             "Volumes without a claim that could not be removed at the last attempt",
             self.not_deleted.clone(),
         );
+        registry.register(
+            "stuck_pods",
+            "Pods that are over and still there, and may be kept by a mount that nobody serves",
+            self.stuck.clone(),
+        );
     }
 
     /// Whether this process leads.
@@ -249,6 +256,11 @@ impl ControllerMetrics {
     /// How many volumes could not be removed.
     pub fn not_deleted(&self, volumes: usize) {
         self.not_deleted.set(i64::try_from(volumes).unwrap_or(i64::MAX));
+    }
+
+    /// How many pods are over and still there.
+    pub fn stuck(&self, pods: usize) {
+        self.stuck.set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
     /// How many namespaces are watched.

@@ -126,3 +126,30 @@ fn a_mount_of_somebody_else_is_left_alone() {
     assert_eq!(exit_code(holder.end()), Some(1));
     assert_eq!(pod.layers("data"), 1);
 }
+
+#[test]
+fn a_dead_mount_is_released_without_privilege_by_who_does_not_see_it() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let mut holder = pod.holder();
+    let mut runner = pod.runner();
+    assert!(pod.node_writes("file"));
+    holder.kill();
+    runner.kill();
+    assert_eq!(pod.layers("data"), 1);
+    assert!(!pod.on_node(&["stat", &pod.mountpoint("data")]).status.success(), "it is dead");
+    // Here, outside of the node's namespace, nothing is mounted.
+    let release = || {
+        let directory = pod.path("volume");
+        let words = ["release", "--directory", &directory, "--mountpoint", "data"];
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--no-new-privs"]).arg(crate::pod::agent()).args(words);
+        command.output().unwrap()
+    };
+    let output = release();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(pod.layers("data"), 0);
+    assert!(pod.on_node(&["rmdir", &pod.path("volume")]).status.success(), "nothing is left in there");
+    std::fs::create_dir(pod.path("volume")).unwrap();
+    assert!(release().status.success(), "a second time is as good");
+}

@@ -21,6 +21,7 @@ mod hostile;
 mod hostile_pods;
 mod injection;
 mod installation;
+mod janitor;
 mod jobs;
 mod largest;
 mod lifetime;

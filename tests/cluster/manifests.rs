@@ -20,7 +20,7 @@ pub(crate) const NAMESPACE: &str = "juicefs-sidecar";
 const VARIANTS: [&[&str]; 3] = [
     &[],
     &["webhook-config/components/beside-csi-driver"],
-    &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program"],
+    &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program", JANITOR],
 ];
 
 fn root() -> &'static Path {
@@ -32,7 +32,10 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What `kubectl kustomize` makes of the base with these components.
+/// What sets pods free that cannot go, installed beside the rest.
+pub(crate) const JANITOR: &str = "webhook-config/janitor";
+
+/// What `kubectl kustomize` makes of the base with these components; [`JANITOR`] is none, but goes beside the base.
 pub(crate) fn built(plane: &ControlPlane, components: &[&str]) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -41,8 +44,12 @@ pub(crate) fn built(plane: &ControlPlane, components: &[&str]) -> String {
     fs::create_dir_all(&folder).unwrap();
     // A kustomization names what it is made of relative to itself.
     let up = "../".repeat(folder.strip_prefix(root()).unwrap().components().count());
-    let components: Vec<String> = components.iter().map(|component| format!("{up}{component}")).collect();
-    let text = json!({"resources": [format!("{up}webhook-config")], "components": components}).to_string();
+    let path = |name: &&str| format!("{up}{name}");
+    let (beside, components): (Vec<&str>, Vec<&str>) =
+        components.iter().partition(|component| **component == JANITOR);
+    let resources: Vec<_> = ["webhook-config"].iter().chain(&beside).map(path).collect();
+    let components: Vec<_> = components.iter().map(path).collect();
+    let text = json!({"resources": resources, "components": components}).to_string();
     fs::write(folder.join("kustomization.yaml"), text).unwrap();
     let built = plane.kubectl().arg("kustomize").arg(&folder).output().unwrap();
     fs::remove_dir_all(&folder).unwrap();
@@ -92,14 +99,9 @@ async fn they_install_as_they_stand() {
 async fn every_variant_is_valid_by_schema_and_taken_by_the_api_server() {
     let Some(plane) = control_plane::shared() else { return };
     // A dry run stores no namespace for what comes after it.
-    stdout(
-        &plane
-            .kubectl()
-            .args(["apply", "-f"])
-            .arg(root().join("webhook-config/namespace.yaml"))
-            .output()
-            .unwrap(),
-    );
+    for namespace in ["webhook-config/namespace.yaml", "webhook-config/janitor/namespace.yaml"] {
+        stdout(&plane.kubectl().args(["apply", "-f"]).arg(root().join(namespace)).output().unwrap());
+    }
     for components in VARIANTS {
         let text = built(plane, components);
         let dry_run = [

@@ -211,6 +211,11 @@ impl Node {
         self.kill(pod, "jfs-agent", &["jfs-agent"]);
     }
 
+    /// Kills the whole client of a pod, with what would start it again.
+    pub(crate) fn kill_runner(&self, pod: &Value) {
+        self.kill(pod, "jfs-mount", &["jfs-agent"]);
+    }
+
     /// Kills those processes of a container that have one of these names.
     fn kill(&self, pod: &Value, container: &str, names: &[&str]) {
         let statuses = pod["status"]["initContainerStatuses"].as_array().unwrap();
@@ -250,6 +255,7 @@ fn programs(plane: &ControlPlane) -> [Program; 2] {
     let kubectl = |words: &[&OsStr]| text(&plane.kubectl().args(words).output().unwrap()).unwrap();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config");
     kubectl(&["apply".as_ref(), "-k".as_ref(), manifests.as_os_str()]);
+    kubectl(&["apply".as_ref(), "-k".as_ref(), manifests.join("janitor").as_os_str()]);
     // They run here, not on the node: its image of ours has the agent only.
     kubectl(&["delete", "deployments", "--all", "--namespace", OURS].map(OsStr::new));
     plane.has_endpoint(true);

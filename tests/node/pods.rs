@@ -269,3 +269,47 @@ fn what_an_application_writes_while_it_ends_is_there_afterwards() {
     assert_eq!(node.shell("after", "cat /data/last").unwrap(), "1\n2\n3\n4\n5\n6\n7\n8\n");
     delete(node, "after");
 }
+
+/// Deletes pods whose keepers of the mount are killed while they end, in which time nothing is started again: a mount is
+/// left that nobody serves, and the kubelet cannot remove it.
+fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
+    let count = std::env::var("NODE_ROUNDS").map_or(2, |text| text.parse().unwrap());
+    let names: Vec<_> = (0..count).map(|number| format!("{what}-{number}")).collect();
+    let slow = "trap 'sleep 5; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+    for name in &names {
+        node.apply(&pod(name, &json!({}), &spec(slow)));
+    }
+    let mut uids = Vec::new();
+    for name in &names {
+        node.ready(name);
+        let pod = node.pod(name);
+        node.kubectl(&["delete", "pod", name, "--wait=false"]).unwrap();
+        kill(&pod);
+        uids.push((uid(&pod), std::time::Instant::now()));
+    }
+    for (name, (uid, since)) in names.iter().zip(uids) {
+        let told = || {
+            let about = format!("involvedObject.name={name},reason=MountDetached");
+            let told = node.kubectl(&["get", "events", "--field-selector", &about, "-o", "name"])?;
+            if told.is_empty() { node.kubectl(&["describe", "pod", name]).and_then(Err) } else { Ok(()) }
+        };
+        eventually("the event", told);
+        node.gone(&uid);
+        eprintln!("{name}: gone {:.1} s after its deletion", since.elapsed().as_secs_f64());
+    }
+}
+
+#[test]
+fn a_pod_whose_agent_is_killed_while_it_ends_goes_all_the_same() {
+    let Some(node) = shared() else { return };
+    stuck(node, "holder", |pod| node.kill_agent(pod));
+}
+
+#[test]
+fn a_pod_whose_agent_and_client_are_killed_while_it_ends_goes_all_the_same() {
+    let Some(node) = shared() else { return };
+    stuck(node, "both", |pod| {
+        node.kill_agent(pod);
+        node.kill_runner(pod);
+    });
+}

@@ -29,6 +29,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "juicefs-sidecar.image" (dict "root" . "image" .Values.image "tag" .Chart.AppVersion) }}
 {{- end }}
 
+{{/* The image that pods of ours run on nodes: the one that globalConfig names, or our own. */}}
+{{- define "juicefs-sidecar.agentImage" -}}
+{{- $agent := get (.Values.globalConfig | default dict) "agent" | default dict }}
+{{- get $agent "image" | default (include "juicefs-sidecar.ownImage" .) }}
+{{- end }}
+
+{{/* Whether there is a janitor: not without what confines its pods. */}}
+{{- define "juicefs-sidecar.janitor" -}}
+{{- if and .Values.janitor.enabled (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- end }}
+
 {{/* Where certificates come from: `controller`, `cert-manager` or `own`. */}}
 {{- define "juicefs-sidecar.certificates" -}}
 {{- if .Values.webhook.existingSecret }}own{{ else if .Values.webhook.certManager.enabled }}cert-manager{{ else }}controller{{ end }}

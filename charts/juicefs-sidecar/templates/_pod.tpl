@@ -110,6 +110,12 @@
 {{- if ne $webhook.serverlessNamespaceSelector "juicefs.com/enable-serverless-injection=true" }}
 - {{ printf "--serverless-namespace-selector=%s" $webhook.serverlessNamespaceSelector | quote }}
 {{- end }}
+{{- if not (include "juicefs-sidecar.janitor" .) }}
+- --janitor-namespace=
+{{- end }}
+{{- if ne .Values.kubeletDir "/var/lib/kubelet" }}
+- {{ printf "--kubelet-directory=%s" .Values.kubeletDir | quote }}
+{{- end }}
 {{- range $controller.extraArgs }}
 - {{ . | quote }}
 {{- end }}

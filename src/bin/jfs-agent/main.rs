@@ -25,6 +25,7 @@ mod output;
 mod packet;
 mod processes;
 mod ready;
+mod release;
 mod run;
 mod signals;
 mod status;
@@ -48,6 +49,7 @@ usage:
   jfs-agent work      --socket PATH --scratch DIR [--controller-uid UID] [--client PATH]
                       [--enterprise-client PATH]
   jfs-agent install   --directory DIR
+  jfs-agent release   --directory DIR --mountpoint NAME[/NAME]...
   jfs-agent version";
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         "look" => look::main(arguments),
         "work" => work::main(arguments),
         "install" => install::main(arguments),
+        "release" => release::main(arguments),
         "work-request" => work::request::main(arguments),
         "version" | "--version" => Ok(log::print(concat!("jfs-agent ", env!("CARGO_PKG_VERSION")))),
         "help" | "--help" => Ok(log::print(USAGE)),

@@ -6,9 +6,9 @@ use clap::{Args, builder::BoolishValueParser};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    cli::installation::Installation,
+    cli::{installation::Installation, process::absolute_path},
     controller::{
-        Controller, LEASE, Provisioning,
+        Controller, LEASE, Provisioning, janitor,
         keeper::Source,
         lease::{Candidate, Timing},
         registration::{FailurePolicy, Settings, policy::Action, selector},
@@ -46,6 +46,9 @@ pub(in crate::cli) struct DutyArguments {
 
     #[command(flatten)]
     certificates: CertificateArguments,
+
+    #[command(flatten)]
+    janitor: JanitorArguments,
 }
 
 /// How claims get their volumes.
@@ -152,6 +155,27 @@ struct CertificateArguments {
     certificate_lifetime: Duration,
 }
 
+/// How pods that cannot go are set free.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Pods that cannot go")]
+struct JanitorArguments {
+    /// Namespace of the pods that detach mounts which nobody serves any more; empty to have none, and events that say what
+    /// to do by hand
+    #[arg(long, value_name = "NAME", default_value = "juicefs-sidecar-janitor")]
+    janitor_namespace: String,
+
+    /// The kubelet's directory on the nodes
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/kubelet", value_parser = absolute_path)]
+    kubelet_directory: String,
+}
+
+impl JanitorArguments {
+    fn settings(&self, image: String) -> janitor::Settings {
+        let namespace = Some(self.janitor_namespace.clone()).filter(|namespace| !namespace.is_empty());
+        janitor::Settings { namespace, kubelet_directory: self.kubelet_directory.clone(), image }
+    }
+}
+
 fn lease_duration(text: &str) -> Result<Duration, String> {
     let duration = duration::parse(text).ok().filter(|duration| duration.subsec_nanos() == 0);
     duration
@@ -182,6 +206,7 @@ impl DutyArguments {
         &self,
         installation: Installation,
         driver: String,
+        agent_image: String,
         metrics: ControllerMetrics,
     ) -> anyhow::Result<Controller> {
         let Installation { client, namespace, config_map } = installation;
@@ -218,6 +243,7 @@ impl DutyArguments {
                     .filter(|namespace| !namespace.is_empty())
                     .map(|namespace| (namespace, Timing::of(self.election.leader_election_lease_duration))),
             }),
+            janitor: self.janitor.settings(agent_image),
             pod: self.pod_name.clone(),
             metrics,
         })

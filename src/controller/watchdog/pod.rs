@@ -10,6 +10,8 @@ pub type SlimPod = Object<Spec, Status>;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
+    /// Where it runs.
+    pub node_name: Option<String>,
     /// `Always` unless it says otherwise.
     pub restart_policy: Option<String>,
     /// Its volumes.
@@ -26,7 +28,9 @@ pub struct Spec {
 pub struct Status {
     /// Where it is in its life.
     pub phase: String,
-    /// How its containers are, but for init containers.
+    /// How its init containers are.
+    pub init_container_statuses: Option<Vec<ContainerStatus>>,
+    /// How its other containers are.
     pub container_statuses: Option<Vec<ContainerStatus>>,
 }
 

@@ -60,7 +60,6 @@ fn what_it_has_no_use_for_is_told_in_the_notes() {
             "dashboard",
             "sidecars",
             "node",
-            "kubeletDir",
             "jfsConfigDir",
             "controller.cacheClientConf",
             "controller.metricsPort",

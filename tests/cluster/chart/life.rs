@@ -159,7 +159,7 @@ async fn no_creation_fails_whatever_is_done_to_the_release() {
     // The one hook takes the place of the role that owns the registrations, and grants nothing.
     let hooks = objects(&cluster.helm(&["get", "hooks", RELEASE]).await);
     assert_eq!((hooks.len(), &hooks[0]["kind"], &hooks[0]["rules"]), (1, &json!("ClusterRole"), &json!([])));
-    cluster.helm(&["uninstall", RELEASE]).await;
+    cluster.helm(&["uninstall", RELEASE, "--wait"]).await;
     cluster.nothing_is_registered().await;
     cluster.pods_are("uninstalled", false).await;
     let none = async || (cluster.kubelet.running() == 0).then_some(());
@@ -184,7 +184,7 @@ async fn an_emergency_lets_pods_through_until_the_next_upgrade() {
     cluster.install(&["--reset-then-reuse-values"]).await;
     cluster.pods_are("repaired by an upgrade", true).await;
     // Without the hook a creation may come between the Service and what names it.
-    cluster.helm(&["uninstall", RELEASE, "--no-hooks"]).await;
+    cluster.helm(&["uninstall", RELEASE, "--no-hooks", "--wait"]).await;
     cluster.nothing_is_registered().await;
     cluster.injects("uninstalled without hooks", false).await;
 }
@@ -240,7 +240,7 @@ async fn a_certificate_of_ones_own_is_served_and_published() {
             .map(|secret| secret.name_any())
             .collect();
         assert!(names.iter().all(|name| !name.starts_with("juicefs-sidecar-")), "{names:?}");
-        cluster.helm(&["uninstall", RELEASE]).await;
+        cluster.helm(&["uninstall", RELEASE, "--wait"]).await;
         cluster.nothing_is_registered().await;
         secrets.delete("mine", &DeleteParams::default()).await.unwrap();
     }

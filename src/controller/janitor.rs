@@ -1,0 +1,266 @@
+//! Sets pods free that are over and cannot go: a mount that nobody serves any more, in one of their volumes, keeps the
+//! kubelet from removing it.
+//!
+//! What detaches the mount is a short-lived pod on the same node (`jfs-agent release`). It has no privilege: it removes
+//! the directory that carries the mount, in a namespace that does not see it, and the kernel does the rest. It runs in a
+//! namespace of its own, whose admission policy fixes its shape.
+
+mod release;
+pub mod stuck;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::{
+    Api, Client, Resource as _,
+    api::{DeleteParams, ListParams, PostParams},
+    core::ApiResource,
+    runtime::events::EventType,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use self::{
+    release::{LABEL, Outcome, outcome},
+    stuck::Stuck,
+};
+use super::{
+    Task,
+    events::{Events, Reason},
+    problem::Problem,
+    watchdog::pod::SlimPod,
+};
+use crate::{config::Config, telemetry::ControllerMetrics};
+
+/// How long a pod may be over before it counts as stuck; most go within one second.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether one is due.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long a release may take, pulling its image included; the pod has a deadline of its own.
+const LIMIT: Duration = Duration::from_secs(150);
+/// How often to ask what became of it.
+const POLL: Duration = Duration::from_millis(500);
+/// After a release the kubelet tries again by itself, but with pauses of up to two minutes; after a failure this is how
+/// long the next try waits, and the last for all that follow.
+const PAUSES: [Duration; 3] = [Duration::from_mins(3), Duration::from_mins(10), Duration::from_hours(1)];
+/// Releases at the same time.
+const MOST: usize = 8;
+/// Pods that are remembered.
+const LENGTH: usize = 1_000;
+
+/// Where and how pods are set free.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace of the pods that do it; without one, an event says what to do by hand.
+    pub namespace: Option<String>,
+    /// The kubelet's directory on the nodes.
+    pub kubelet_directory: String,
+    /// The image of `jfs-agent`, where the `ConfigMap` names none.
+    pub image: String,
+}
+
+/// What sets them free.
+pub struct Janitor {
+    client: Client,
+    settings: Settings,
+    configuration: watch::Receiver<Option<Arc<Config>>>,
+    events: Events,
+    metrics: ControllerMetrics,
+    /// By UID.
+    waiting: Mutex<HashMap<String, Waiting>>,
+}
+
+/// A pod that is over.
+struct Waiting {
+    stuck: Stuck,
+    about: ObjectReference,
+    /// When it is time for the next try; `None` while one is under way.
+    due: Option<Instant>,
+    tries: usize,
+}
+
+impl Janitor {
+    /// Nothing is stuck yet.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        configuration: watch::Receiver<Option<Arc<Config>>>,
+        events: Events,
+        metrics: ControllerMetrics,
+    ) -> Self {
+        Self { client, settings, configuration, events, metrics, waiting: Mutex::default() }
+    }
+
+    /// Takes note of a pod as it is now.
+    pub fn look(&self, pod: &SlimPod) {
+        let Some(uid) = pod.metadata.uid.as_deref() else { return };
+        let Some(stuck) = stuck::judge(&pod.metadata, &pod.spec, pod.status.as_ref()) else {
+            return self.gone(uid);
+        };
+        let mut waiting = self.lock();
+        if waiting.contains_key(uid) || waiting.len() >= LENGTH {
+            return;
+        }
+        let about = pod.object_ref(&ApiResource::erase::<Pod>(&()));
+        let due = Some(Instant::now() + PATIENCE);
+        waiting.insert(uid.to_owned(), Waiting { stuck, about, due, tries: 0 });
+    }
+
+    /// A pod has gone, or is not over after all.
+    pub fn gone(&self, uid: &str) {
+        let known = self.lock().remove(uid).is_some();
+        if known {
+            self.count();
+        }
+    }
+
+    /// Of this namespace, these are all the pods there are.
+    pub fn only(&self, namespace: &str, uids: &BTreeSet<String>) {
+        self.lock()
+            .retain(|uid, pod| pod.about.namespace.as_deref() != Some(namespace) || uids.contains(uid));
+        self.count();
+    }
+
+    /// Sets free whatever is due, for ever.
+    pub async fn run(self: Arc<Self>) {
+        self.sweep().await;
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = JoinSet::new();
+        loop {
+            rounds.tick().await;
+            while under_way.try_join_next().is_some() {}
+            for (uid, stuck, about) in self.due(MOST.saturating_sub(under_way.len())) {
+                let janitor = Arc::clone(&self);
+                under_way.spawn(async move { janitor.set_free(&uid, &stuck, &about).await });
+            }
+            self.count();
+        }
+    }
+
+    /// Takes those whose time has come.
+    fn due(&self, most: usize) -> Vec<(String, Stuck, ObjectReference)> {
+        let now = Instant::now();
+        let mut waiting = self.lock();
+        let due = waiting.iter_mut().filter(|(_, pod)| pod.due.is_some_and(|due| due <= now));
+        due.take(most)
+            .map(|(uid, pod)| {
+                pod.due = None;
+                (uid.clone(), pod.stuck.clone(), pod.about.clone())
+            })
+            .collect()
+    }
+
+    async fn set_free(&self, uid: &str, stuck: &Stuck, about: &ObjectReference) {
+        let started = Instant::now();
+        let done = self.release(uid, stuck).await;
+        self.metrics.reconciled(
+            Task::Release,
+            done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
+            started.elapsed(),
+        );
+        let tries = {
+            let mut waiting = self.lock();
+            let Some(pod) = waiting.get_mut(uid) else { return };
+            let pause = PAUSES[pod.tries.min(PAUSES.len() - 1)];
+            pod.due = Some(Instant::now() + pause);
+            pod.tries += 1;
+            pod.tries
+        };
+        let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
+        let node = stuck.node.as_str();
+        match done {
+            // What is told again and again is not read.
+            Ok(()) if tries > 1 => {
+                tracing::warn!(
+                    namespace,
+                    pod = name,
+                    node,
+                    tries,
+                    "a pod is still there although nothing of ours keeps it"
+                );
+            }
+            Ok(()) => {
+                tracing::info!(namespace, pod = name, node, "a pod that could not go was set free");
+                let note = "the pod was over and a mount that nobody serves any more kept it; the mount was detached";
+                self.events.send(EventType::Normal, Reason::MountDetached, note, about).await;
+            }
+            Err(problem) => {
+                tracing::warn!(namespace, pod = name, node, "a pod cannot go: {problem}");
+                let note = format!(
+                    "the pod is over, and a mount that nobody serves any more may keep it; it could not be detached: \
+                     {problem}; as root on node {node}: {}",
+                    stuck.by_hand(&self.settings.kubelet_directory, uid)
+                );
+                self.events.send(EventType::Warning, Reason::MountNotDetached, &note, about).await;
+            }
+        }
+    }
+
+    /// Has a pod on the node detach the mounts, and waits for it.
+    async fn release(&self, uid: &str, stuck: &Stuck) -> Result<(), Problem> {
+        let Some(namespace) = self.settings.namespace.as_deref() else {
+            return Err(Problem::Waits("the janitor is switched off".to_owned()));
+        };
+        let config = self.configuration.borrow().clone();
+        let pod = release::pod(&self.settings, config.as_deref().map(|config| &config.agent), uid, stuck);
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let what = || format!("pod \"{namespace}/{name}\"");
+        match pods.create(&PostParams::default(), &pod).await {
+            // Of somebody who led before, or of a try whose end was not seen.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            made => drop(made.map_err(Problem::api(what()))?),
+        }
+        let end = Instant::now() + LIMIT;
+        let done = loop {
+            match outcome(&pods.get(&name).await.map_err(Problem::api(what()))?) {
+                Outcome::Done => break Ok(()),
+                Outcome::Failed(reason) => break Err(Problem::Waits(format!("{}: {reason}", what()))),
+                Outcome::Running if Instant::now() < end => sleep(POLL).await,
+                Outcome::Running => break Err(Problem::Silent(format!("{} does not end", what()))),
+            }
+        };
+        self.remove(&pods, &name).await;
+        done
+    }
+
+    /// Removes what earlier controllers have left.
+    async fn sweep(&self) {
+        let Some(namespace) = self.settings.namespace.as_deref() else { return };
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let left = match pods.list(&ListParams::default().labels(LABEL).limit(500)).await {
+            Ok(left) => left,
+            Err(error) => return tracing::debug!("janitor: {error}"),
+        };
+        for pod in left.iter().filter(|pod| !matches!(outcome(pod), Outcome::Running)) {
+            self.remove(&pods, pod.metadata.name.as_deref().unwrap_or_default()).await;
+        }
+    }
+
+    async fn remove(&self, pods: &Api<Pod>, name: &str) {
+        match pods.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            // It does nothing any more; the next controller tries again.
+            Err(error) => tracing::warn!(pod = name, "janitor: its pod cannot be removed: {error}"),
+        }
+    }
+
+    /// How many are late.
+    fn count(&self) {
+        let late = self.lock().values().filter(|pod| pod.tries > 0 || pod.due.is_none()).count();
+        self.metrics.stuck(late);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
