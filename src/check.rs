@@ -140,7 +140,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 }
 
 /// The names of objects, as a message lists them: a few, and how many more.
-fn few(names: &[String]) -> String {
+pub(crate) fn few(names: &[String]) -> String {
     const MOST: usize = 5;
     let shown = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MOST) {

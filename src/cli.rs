@@ -7,10 +7,12 @@ mod explain;
 mod inject;
 mod input;
 mod installation;
+mod migration;
 mod output;
 mod pods;
 pub mod process;
 mod program;
+mod reading;
 mod review;
 mod serve;
 mod signals;
@@ -64,6 +66,8 @@ enum Action {
     Serve(Box<serve::ServeArguments>),
     /// Tell whether juicefs-sidecar is installed as it should be and works, and what to do where not
     Check(check::Arguments),
+    /// Tell what will change when pods move from the JuiceFS CSI driver's sidecar mode, and in which order to go
+    Migration(Box<migration::Arguments>),
     /// Show which clients run in the pods of a cluster, and how they are
     Status(status::Arguments),
     /// Change the image of running clients, under open files, one pod after the other
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
         Action::Controller(arguments) => Ok(arguments.run()),
         Action::Serve(arguments) => Ok(arguments.run()),
         Action::Check(arguments) => arguments.run(&mut output),
+        Action::Migration(arguments) => arguments.run(&mut output),
         Action::Status(arguments) => arguments.run(&mut output),
         Action::Upgrade(arguments) => arguments.run(&mut output),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),

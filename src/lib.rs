@@ -28,6 +28,8 @@ pub mod inject;
 #[cfg(feature = "engine")]
 pub mod map;
 #[cfg(feature = "engine")]
+pub mod migration;
+#[cfg(feature = "engine")]
 pub mod notation;
 #[cfg(feature = "engine")]
 pub mod offline;

@@ -74,6 +74,18 @@ pub struct Notice {
     pub what: String,
 }
 
+impl Notice {
+    /// What is told of an object that cannot be read and stops no other; `title` is its own.
+    pub fn unread(error: InputError, title: &str) -> Self {
+        let field = if error.field.is_empty() { String::new() } else { error.field + ": " };
+        let line = error.line.map(|line| format!(":{line}")).unwrap_or_default();
+        Self {
+            place: format!("{}{line} {title}", error.file),
+            what: format!("{field}{}; taken as if it were not there", error.what),
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: warning: {}", self.place, self.what)

@@ -18,7 +18,12 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{output::Output, process::DriverArguments, program};
+use super::{
+    output::Output,
+    process::DriverArguments,
+    program,
+    reading::{get, list, said},
+};
 use crate::{
     check::{Facts, Finding, Level, Seen, Trial, findings, is_labelled, secrets},
     cluster::client::ClientArguments,
@@ -31,8 +36,6 @@ use crate::{
 
 /// The Go driver's controller, as its chart and manifests call it.
 const GO_CONTROLLER: &str = "app=juicefs-csi-controller";
-/// So many objects are read with one call.
-const PAGE: u32 = 500;
 /// Namespaces whose claims and pods are looked at.
 const MOST_NAMESPACES: usize = 200;
 
@@ -147,37 +150,6 @@ impl Arguments {
             now: seconds(std::time::SystemTime::now()),
         }
     }
-}
-
-/// What an API server says, in one line.
-fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        error => error.to_string(),
-    }
-}
-
-async fn list<K>(api: &Api<K>, parameters: &ListParams) -> Seen<Vec<K>>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut page = parameters.clone().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let list = api.list(&page).await.map_err(|error| said(&error))?;
-        found.extend(list.items);
-        match list.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) => page = page.continue_token(&next),
-            None => return Ok(found),
-        }
-    }
-}
-
-async fn get<K>(api: &Api<K>, name: &str) -> Seen<Option<K>>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    api.get_opt(name).await.map_err(|error| said(&error))
 }
 
 /// The objects of some namespaces.

@@ -217,6 +217,32 @@ impl PatchItem {
         .filter_map(|(field, set, instead)| set.is_some().then_some((field, instead)))
     }
 
+    /// The fields that are set, of those that become settings.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        Field::ALL.iter().copied().filter(|field| match field {
+            Field::CommunityImage => self.ce_mount_image.is_some(),
+            Field::EnterpriseImage => self.ee_mount_image.is_some(),
+            Field::ImagePullPolicy => self.image_pull_policy.is_some(),
+            Field::Resources => self.resources.is_some(),
+            Field::ResourcePercentages => self.resource_percentages.is_some(),
+            Field::MountOptions => self.mount_options.is_some(),
+            Field::Env => self.env.is_some(),
+            Field::CacheDirs => self.cache_dirs.is_some(),
+            Field::Volumes => self.volumes.is_some(),
+            Field::VolumeMounts => self.volume_mounts.is_some(),
+            Field::VolumeDevices => self.volume_devices.is_some(),
+            Field::LivenessProbe => self.liveness_probe.is_some(),
+            Field::ReadinessProbe => self.readiness_probe.is_some(),
+            Field::StartupProbe => self.startup_probe.is_some(),
+            Field::Lifecycle => self.lifecycle.is_some(),
+            Field::HostNetwork => self.host_network.is_some(),
+            Field::TerminationGracePeriodSeconds => self.termination_grace_period_seconds.is_some(),
+            Field::ExitOrder => self.exit_order.is_some(),
+            Field::OnCrash => self.on_crash.is_some(),
+            Field::Annotations => self.annotations.is_some(),
+        })
+    }
+
     /// Volumes whose names are not taken by the client's own.
     pub(super) fn usable_volumes(&self) -> impl Iterator<Item = &api::Volume> {
         self.volumes.iter().flatten().filter(|volume| !is_reserved(&volume.name))

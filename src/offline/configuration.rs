@@ -48,6 +48,11 @@ impl Configuration {
         }
     }
 
+    /// The `config.yaml` itself.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Reads the configuration, and what there is to say about it.
     pub fn read(&self) -> Result<(Config, Vec<Notice>), InputError> {
         match Config::parse(&self.text) {

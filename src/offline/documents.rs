@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{InputError, locate, unique::Unique};
 
@@ -37,6 +37,19 @@ pub struct Document {
 }
 
 impl Document {
+    /// Objects that come from elsewhere than a text, as a list.
+    pub fn of_objects(source: &str, objects: Vec<Value>) -> Self {
+        let mut value = json!({"apiVersion": "v1", "kind": "List"});
+        value["items"] = Value::Array(objects);
+        Self {
+            place: Place { file: source.into(), number: 1, start: 1, line: 1 },
+            text: String::new(),
+            format: Format::Json,
+            value,
+            item_lines: OnceLock::new(),
+        }
+    }
+
     /// The line of an item of a `List`, both counted from their own beginning: the item from 0, the line from 1.
     pub(super) fn item_line(&self, index: usize) -> Option<usize> {
         // All at once, lest telling something about every item should parse the text as many times.

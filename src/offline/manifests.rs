@@ -54,11 +54,8 @@ impl Manifests {
                     Err(error) if object.kind == "ConfigMap" => return Err(error),
                     // Of another vendor, perhaps: whoever needs it will hear that it is not there.
                     Err(error) => {
-                        let line = error.line.unwrap_or(object.document.place.line);
-                        let place = format!("{}:{line} {title}", error.file);
-                        let field = if error.field.is_empty() { String::new() } else { error.field + ": " };
-                        let what = format!("{field}{}; taken as if it were not there", error.what);
-                        notices.push(Notice { place, what });
+                        let line = error.line.or(Some(object.document.place.line));
+                        notices.push(Notice::unread(InputError { line, ..error }, &title));
                         continue;
                     }
                 }

@@ -6,6 +6,7 @@ mod explain;
 mod form;
 mod inject;
 mod input;
+mod migration;
 
 use std::{
     io::Write as _,

@@ -43,7 +43,7 @@ fn definitions() -> PathBuf {
 }
 
 /// Helm, if `make helm` has built it. The gate insists on it.
-fn helm() -> Option<Command> {
+pub(crate) fn helm() -> Option<Command> {
     let program = program();
     if program.exists() {
         let mut command = Command::new(program);

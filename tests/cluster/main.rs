@@ -26,6 +26,7 @@ mod jobs;
 mod largest;
 mod lifetime;
 mod manifests;
+mod migration;
 mod neighbour;
 mod objects;
 #[path = "../properties/pods.rs"]

@@ -1,0 +1,45 @@
+//! How subcommands that only look read a cluster.
+
+use kube::{Api, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use crate::check::Seen;
+
+/// So many objects are read with one call.
+const PAGE: u32 = 500;
+/// And so many calls are made for a kind.
+const MOST_PAGES: usize = 200;
+
+/// What an API server says, in one line.
+pub(super) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// All objects of a kind, page by page.
+pub(super) async fn list<K>(api: &Api<K>, parameters: &ListParams) -> Seen<Vec<K>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut page = parameters.clone().limit(PAGE);
+    let mut found = Vec::new();
+    for _ in 0..MOST_PAGES {
+        let list = api.list(&page).await.map_err(|error| said(&error))?;
+        found.extend(list.items);
+        match list.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(found),
+        }
+    }
+    Err(format!("there are more than {}", found.len()))
+}
+
+/// One object, if there is one.
+pub(super) async fn get<K>(api: &Api<K>, name: &str) -> Seen<Option<K>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    api.get_opt(name).await.map_err(|error| said(&error))
+}
