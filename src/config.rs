@@ -56,10 +56,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Built in; releases and charts set a pinned one.
-    pub const COMMUNITY_IMAGE: &str = "juicedata/mount:ce-nightly";
+    /// Built in: the newest releases that version 0.31.9 of the JuiceFS CSI driver names as its own. No build of a day: a pod
+    /// that is made again would have another client.
+    pub const COMMUNITY_IMAGE: &str = "juicedata/mount:ce-v1.3.1";
     /// See [`Self::COMMUNITY_IMAGE`].
-    pub const ENTERPRISE_IMAGE: &str = "juicedata/mount:ee-nightly";
+    pub const ENTERPRISE_IMAGE: &str = "juicedata/mount:ee-5.3.9-9d376a1";
     /// This release's own image, as `make image` names it: agent and program belong together.
     pub const AGENT_IMAGE: &str = concat!("juicefs-sidecar:", env!("CARGO_PKG_VERSION"));
 }

@@ -269,6 +269,7 @@ fn programs(plane: &ControlPlane) -> [Program; 2] {
     let webhook = Program::start(|command| {
         command.args([
             "webhook",
+            "--ce-mount-image=juicedata/mount:ce-v1.4.2",
             "--listen=127.0.0.1:0",
             "--metrics-listen=127.0.0.1:0",
             "--namespace",

@@ -129,7 +129,7 @@ fn a_copy_gets_directories_of_its_own() {
 fn what_others_added_stays() {
     let mut pod = defaulted(Case::default().inject(&pod("logs")));
     let client = &mut pod["spec"]["initContainers"][0];
-    client["image"] = "mirror.example.com/juicedata/mount:ce-nightly".into();
+    client["image"] = "mirror.example.com/juicedata/mount:ce-v1.3.1".into();
     client["resources"] = json!({"limits": {"cpu": "3"}});
     client["env"].as_array_mut().unwrap().push(json!({"name": "AWS_REGION", "value": "eu"}));
     client["volumeMounts"]

@@ -152,7 +152,7 @@ fn cache_paths(settings: &Settings) -> Vec<&str> {
 #[test]
 fn defaults_apply_when_nobody_says_anything() {
     let settings = case().settings();
-    assert_eq!(settings.image, "juicedata/mount:ce-nightly");
+    assert_eq!(settings.image, "juicedata/mount:ce-v1.3.1");
     assert_eq!(resources(&settings), "1 1Gi 2 5Gi");
     assert_eq!(settings.options, Vec::<String>::new());
     assert_eq!(settings.directory, Directory::default());
@@ -175,7 +175,7 @@ fn images_follow_the_edition_and_the_precedence() {
         (settings.image.clone(), line.source.clone())
     };
     case.secret.edition = Edition::Enterprise;
-    assert_eq!(from(&case), ("juicedata/mount:ee-nightly".into(), Source::Default));
+    assert_eq!(from(&case), ("juicedata/mount:ee-5.3.9-9d376a1".into(), Source::Default));
     case.process.enterprise_image = "process:1".into();
     assert_eq!(from(&case), ("process:1".into(), Source::Process));
     case = case.attributes(&[("juicefs/mount-image", "volume:1")]);
