@@ -51,6 +51,10 @@ const HOLDER_WAIT: i32 = 30;
 const CLIENT_WAIT: i32 = 3;
 /// Seconds after which the kubelet gives a try up: on a busy node it may take long to start.
 const PROBE_LIMIT: i32 = 10;
+/// Seconds until people are told of a crash: each look starts a process in the container.
+const CRASH_PERIOD: i32 = 60;
+/// Periods with a crash in each after which the kubelet starts the container again.
+const CRASHES_IN_A_ROW: i32 = 100;
 /// Seconds after which a client that does not serve is started again.
 const START_LIMIT: i32 = 120;
 
@@ -162,6 +166,21 @@ pub(super) fn startup_probe(client: &Client) -> api::Probe {
         period_seconds: Some(1),
         timeout_seconds: Some(PROBE_LIMIT),
         failure_threshold: Some(START_LIMIT / CLIENT_WAIT),
+        ..api::Probe::default()
+    }
+}
+
+/// Fails once after each crash of the client, of which the kubelet makes an event on the pod; it is not there to have the
+/// client started again, which its runner does.
+pub(super) fn liveness_probe(client: &Client) -> api::Probe {
+    let command =
+        ["crashed", &format!("--run-dir={RUN_DIRECTORY}"), &format!("--volume={}", client.shared_volume())];
+    let command = [INSTALLED].into_iter().chain(command).map(str::to_owned).collect();
+    api::Probe {
+        exec: Some(api::ExecAction { command: Some(command) }),
+        period_seconds: Some(CRASH_PERIOD),
+        timeout_seconds: Some(PROBE_LIMIT),
+        failure_threshold: Some(CRASHES_IN_A_ROW),
         ..api::Probe::default()
     }
 }

@@ -120,7 +120,12 @@ fn container(
         security_context: Some(security_context(plan.profile.privilege, pod_security)),
         restart_policy: plan.native.then(|| "Always".to_owned()),
         startup_probe,
-        liveness_probe: settings.liveness_probe.clone(),
+        liveness_probe: match plan.mode {
+            Mode::Classic => settings.liveness_probe.clone(),
+            Mode::Resilient => {
+                settings.liveness_probe.clone().or_else(|| Some(resilient::liveness_probe(client)))
+            }
+        },
         readiness_probe: settings.readiness_probe.clone(),
         lifecycle: match plan.mode {
             Mode::Classic => classic::lifecycle(plan, client)?,

@@ -35,6 +35,36 @@ fn crash(pod: &Pod, runner: &Runner) {
     pod.wait_until_ready();
 }
 
+/// What the probe says that is there to tell people.
+fn told(pod: &Pod) -> (Option<i32>, String) {
+    let output = pod.agent(&["crashed", "--run-dir", &pod.path("run"), "--volume", "data"]);
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn each_crash_is_told_once_and_an_upgrade_is_none() {
+    let pod = Pod::on_redis();
+    pod.format();
+    let _holder = pod.holder();
+    let mut runner = pod.runner();
+    assert_eq!(told(&pod), (Some(0), String::new()));
+    crash(&pod, &runner);
+    let (code, report) = told(&pod);
+    assert_eq!(code, Some(1));
+    assert!(
+        report.contains("volume data") && report.contains("signal 9") && report.contains("EBADF"),
+        "{report}"
+    );
+    assert_eq!(told(&pod), (Some(0), String::new()));
+    assert_eq!(runner.stop().0, Some(0));
+    runner = pod.runner();
+    assert_eq!(told(&pod), (Some(0), String::new()));
+    // The container's own process: what the client had is as lost.
+    runner.kill();
+    let _runner = pod.runner();
+    assert_eq!(told(&pod).0, Some(1));
+}
+
 /// A file that was open for writing when the client died stays lost, however many others open it afterwards.
 #[test]
 fn a_descriptor_that_was_lost_never_comes_back_to_life() {

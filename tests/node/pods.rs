@@ -160,6 +160,12 @@ fn kills_of_the_client_go_unnoticed() {
     assert!(rounds > 50, "only {rounds} rounds");
     assert!(again <= KILLS, "{again} rounds failed in {KILLS} kills: {errors}");
     assert_eq!((lost, wrong), (0, 0), "operations failed although none was killed: {errors}");
+    eventually("the event that tells of it", || {
+        let about = "involvedObject.name=kills,reason=Unhealthy";
+        let notes = ["get", "events", "--field-selector", about, "-o", "jsonpath={.items[*].message}"];
+        let notes = node.kubectl(&notes)?;
+        if notes.contains("the JuiceFS client of volume v crashed") { Ok(()) } else { Err(notes) }
+    });
     // The agent has done it, not the kubelet.
     assert_eq!(restarts(&node.pod("kills")), []);
     delete(node, "kills");

@@ -75,6 +75,11 @@ impl Place {
         self.client_directory().join("run.lock")
     }
 
+    /// What a crash has cost, until somebody was told.
+    pub(crate) fn crash_report(&self) -> PathBuf {
+        self.client_directory().join("crashed")
+    }
+
     /// What a runner that gave up had to say.
     pub(crate) fn last_words(&self) -> PathBuf {
         self.client_directory().join("failed")

@@ -9,6 +9,7 @@ mod arguments;
 mod clock;
 mod command;
 mod connections;
+mod crashed;
 mod device;
 mod failure;
 mod foreign;
@@ -48,6 +49,7 @@ usage:
   jfs-agent wait-exit --strategy sleep --limit SECONDS
   jfs-agent work      --socket PATH --scratch DIR [--controller-uid UID] [--client PATH]
                       [--enterprise-client PATH]
+  jfs-agent crashed   --run-dir DIR --volume NAME
   jfs-agent install   --directory DIR
   jfs-agent release   --directory DIR --mountpoint NAME[/NAME]...
   jfs-agent version";
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         "ready" => ready::main(arguments),
         "status" => status::main(arguments),
         "wait-exit" => wait_exit::main(arguments),
+        "crashed" => crashed::main(arguments),
         "look" => look::main(arguments),
         "work" => work::main(arguments),
         "install" => install::main(arguments),

@@ -25,6 +25,7 @@ use crate::{
 use parting::Parting;
 use rustix::event::{PollFd, PollFlags};
 use std::{
+    fs,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -266,6 +267,9 @@ impl<'a> Runner<'a> {
         }
         self.client = Some(Client::start(&self.options.client, kept, place, &inheritance)?);
         self.started = Instant::now();
+        if inheritance == Inheritance::Wreck {
+            self.report_crash();
+        }
         self.log(match inheritance {
             Inheritance::Handles { .. } => "starting the client, with the open handles of the last",
             Inheritance::Wreck => "starting the client, without what was open in the last",
@@ -273,6 +277,19 @@ impl<'a> Runner<'a> {
         });
         self.enter(Phase::Starting, "starting");
         Ok(())
+    }
+
+    /// Leaves word for the probe that tells people.
+    fn report_crash(&self) {
+        let reason = self.status.last_error.as_deref().unwrap_or("the last client left nothing");
+        let report = format!(
+            "the JuiceFS client of volume {} crashed and was started again at {} ({reason}): files that were open for writing \
+             answer EBADF until they are opened again, and locks are lost",
+            self.options.place.name(),
+            clock::now()
+        );
+        // Without it nobody is told, and all the rest goes on.
+        _ = fs::write(self.options.place.crash_report(), report);
     }
 
     fn abandon(&mut self) {
