@@ -17,6 +17,7 @@ mod review;
 mod serve;
 mod signals;
 mod status;
+mod support;
 mod uninject;
 mod upgrade;
 pub mod webhook;
@@ -72,6 +73,8 @@ enum Action {
     Status(status::Arguments),
     /// Change the image of running clients, under open files, one pod after the other
     Upgrade(upgrade::Arguments),
+    /// Pack what a maintainer asks for into an archive, without credentials
+    Support(support::Arguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -92,6 +95,7 @@ pub fn run() -> ExitCode {
         Action::Migration(arguments) => arguments.run(&mut output),
         Action::Status(arguments) => arguments.run(&mut output),
         Action::Upgrade(arguments) => arguments.run(&mut output),
+        Action::Support(arguments) => arguments.run(&mut output),
         Action::Completion(arguments) => arguments.run(&mut output, Command::command()),
     };
     match done {

@@ -38,9 +38,13 @@ pub mod outcome;
 #[cfg(feature = "engine")]
 pub mod pod;
 #[cfg(feature = "engine")]
+pub mod redact;
+#[cfg(feature = "engine")]
 pub mod running;
 #[cfg(feature = "engine")]
 mod slip;
+#[cfg(feature = "engine")]
+pub mod support;
 #[cfg(feature = "engine")]
 pub mod telemetry;
 #[cfg(feature = "engine")]

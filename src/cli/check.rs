@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     namespace: String,
 
     /// The claim that a pod is tried with [default: any of a class of ours, in a labelled namespace]
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = claim)]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     claim: Option<(String, String)>,
 
     /// How to print it
@@ -84,7 +84,7 @@ enum Form {
     Json,
 }
 
-fn claim(text: &str) -> Result<(String, String), String> {
+pub(super) fn namespaced(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
     let (namespace, name) = parts.ok_or("give namespace and name, like app/data")?;
     Ok((namespace.to_owned(), name.to_owned()))
@@ -94,7 +94,7 @@ impl Arguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<u8> {
         program::wait_for(async {
             let client = self.client.client("check", ApiCalls::default()).await?;
-            let facts = self.read(&client).await;
+            let facts = read(&client, &self.namespace, self.driver.name(), self.claim.clone()).await;
             let findings = findings(&facts);
             let text = match self.output {
                 Form::Json => render::json(&serde_json::to_value(&findings)?),
@@ -104,51 +104,54 @@ impl Arguments {
             Ok(u8::from(findings.iter().any(|finding| finding.level == Level::Bad)))
         })
     }
+}
 
-    async fn read(&self, client: &Client) -> Facts {
-        let all = ListParams::default();
-        let driver = self.driver.name();
-        let namespaces: Seen<Vec<Namespace>> = list(&Api::all(client.clone()), &all).await;
-        let classes: Seen<Vec<StorageClass>> = list(&Api::all(client.clone()), &all).await;
-        let labelled: Vec<String> = namespaces
-            .iter()
-            .flatten()
-            .filter(|namespace| is_labelled(namespace))
-            .filter_map(|namespace| namespace.metadata.name.clone())
-            .take(MOST_NAMESPACES)
-            .collect();
-        let claims = of_each::<PersistentVolumeClaim>(client, &labelled).await;
-        let pods = of_each::<Pod>(client, &labelled).await;
-        let programs = ListParams::default().labels(&format!("app.kubernetes.io/name={MANAGER}"));
-        let service = format!("kubernetes.io/service-name={MANAGER}-webhook");
-        let slices = ListParams::default().labels(&service);
-        let claim = self.claim.clone().or_else(|| any_claim(&classes, &claims, &driver));
-        let trial = match claim {
-            Some((namespace, name)) => Some(trial(client, &namespace, &name).await),
-            None => None,
-        };
-        Facts {
-            version: version(client).await,
-            nodes: list::<Node>(&Api::all(client.clone()), &all).await,
-            deployments: list::<Deployment>(&Api::namespaced(client.clone(), &self.namespace), &programs)
-                .await,
-            endpoints: list::<EndpointSlice>(&Api::namespaced(client.clone(), &self.namespace), &slices)
-                .await,
-            registrations: list::<MutatingWebhookConfiguration>(&Api::all(client.clone()), &all).await,
-            serving: get::<Secret>(&Api::namespaced(client.clone(), &self.namespace), SERVING).await,
-            config_map: get::<ConfigMap>(&Api::namespaced(client.clone(), &self.namespace), CONFIG_MAP).await,
-            lease: get::<Lease>(&Api::namespaced(client.clone(), &self.namespace), LEASE).await,
-            secrets: of_classes(client, &classes, &driver).await,
-            drivers: go_controllers(client).await,
-            namespaces,
-            classes,
-            claims,
-            pods,
-            trial,
-            namespace: self.namespace.clone(),
-            driver,
-            now: seconds(std::time::SystemTime::now()),
-        }
+/// Reads everything that is judged.
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    driver: String,
+    claim: Option<(String, String)>,
+) -> Facts {
+    let all = ListParams::default();
+    let namespaces: Seen<Vec<Namespace>> = list(&Api::all(client.clone()), &all).await;
+    let classes: Seen<Vec<StorageClass>> = list(&Api::all(client.clone()), &all).await;
+    let labelled: Vec<String> = namespaces
+        .iter()
+        .flatten()
+        .filter(|namespace| is_labelled(namespace))
+        .filter_map(|namespace| namespace.metadata.name.clone())
+        .take(MOST_NAMESPACES)
+        .collect();
+    let claims = of_each::<PersistentVolumeClaim>(client, &labelled).await;
+    let pods = of_each::<Pod>(client, &labelled).await;
+    let programs = ListParams::default().labels(&format!("app.kubernetes.io/name={MANAGER}"));
+    let service = format!("kubernetes.io/service-name={MANAGER}-webhook");
+    let slices = ListParams::default().labels(&service);
+    let claim = claim.or_else(|| any_claim(&classes, &claims, &driver));
+    let trial = match claim {
+        Some((namespace, name)) => Some(trial(client, &namespace, &name).await),
+        None => None,
+    };
+    Facts {
+        version: version(client).await,
+        nodes: list::<Node>(&Api::all(client.clone()), &all).await,
+        deployments: list::<Deployment>(&Api::namespaced(client.clone(), namespace), &programs).await,
+        endpoints: list::<EndpointSlice>(&Api::namespaced(client.clone(), namespace), &slices).await,
+        registrations: list::<MutatingWebhookConfiguration>(&Api::all(client.clone()), &all).await,
+        serving: get::<Secret>(&Api::namespaced(client.clone(), namespace), SERVING).await,
+        config_map: get::<ConfigMap>(&Api::namespaced(client.clone(), namespace), CONFIG_MAP).await,
+        lease: get::<Lease>(&Api::namespaced(client.clone(), namespace), LEASE).await,
+        secrets: of_classes(client, &classes, &driver).await,
+        drivers: go_controllers(client).await,
+        namespaces,
+        classes,
+        claims,
+        pods,
+        trial,
+        namespace: namespace.to_owned(),
+        driver,
+        now: seconds(std::time::SystemTime::now()),
     }
 }
 

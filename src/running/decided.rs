@@ -66,6 +66,14 @@ pub fn configuration(pod: &Value) -> Option<String> {
     status(pod).map(|status| status.config)
 }
 
+/// The names of the containers that are ours.
+#[must_use]
+pub fn containers(pod: &Value) -> Vec<String> {
+    let status = status(pod).unwrap_or_default();
+    let clients = status.volumes.into_iter().map(|volume| volume.container);
+    status.containers.into_iter().chain(clients).collect()
+}
+
 fn status(pod: &Value) -> Option<Status> {
     Status::parse(pod["metadata"]["annotations"][STATUS].as_str()?).ok()
 }
@@ -73,12 +81,7 @@ fn status(pod: &Value) -> Option<Status> {
 /// Where the containers that are ours in the one pod are not as in the other, as field paths.
 #[must_use]
 pub fn differences(running: &Value, decided: &Value) -> Vec<String> {
-    let ours = |pod: &Value| -> Vec<String> {
-        let status = status(pod).unwrap_or_default();
-        let clients = status.volumes.into_iter().map(|volume| volume.container);
-        status.containers.into_iter().chain(clients).collect()
-    };
-    let names: BTreeSet<String> = ours(running).into_iter().chain(ours(decided)).collect();
+    let names: BTreeSet<String> = containers(running).into_iter().chain(containers(decided)).collect();
     let mut found = Vec::new();
     for name in names {
         match (container(running, &name), container(decided, &name)) {

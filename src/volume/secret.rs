@@ -11,6 +11,8 @@ mod read;
 
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+pub(crate) use format_options::CONFIDENTIAL;
 pub use injected::{class_secret_name, injected_secret_name};
 
 /// Which client a file system needs.

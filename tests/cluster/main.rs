@@ -41,4 +41,5 @@ mod serve;
 mod service;
 #[path = "../properties/settings.rs"]
 mod settings;
+mod support;
 mod watching;

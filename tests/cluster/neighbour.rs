@@ -128,9 +128,9 @@ pub(crate) fn remove_agent(pod: &Value) -> Value {
 }
 
 /// A listener whose connections speak TLS.
-struct Tls {
-    listener: TcpListener,
-    tls: TlsAcceptor,
+pub(crate) struct Tls {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: TlsAcceptor,
 }
 
 impl Listener for Tls {

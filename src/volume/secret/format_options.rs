@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Options whose values are credentials; they reach the client through the environment.
-const CONFIDENTIAL: [&str; 7] =
+pub(crate) const CONFIDENTIAL: [&str; 7] =
     [SESSION_TOKEN, "secret-key", "secret-key2", "secretkey", "secretkey2", "token", "passphrase"];
 
 /// Splits the text at commas and each item at its first `=`. Problems are appended; they name options, never values.
