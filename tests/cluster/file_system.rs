@@ -157,6 +157,24 @@ impl FileSystem {
         found
     }
 
+    /// Mounts it below a directory, by a client that tells its metrics at a port of this machine.
+    pub(crate) fn mount(&self, name: &str, metrics: u16) -> Mounted {
+        let point = self.directory.join(name);
+        fs::create_dir_all(&point).unwrap();
+        let cache = self.directory.join(format!("{name}-cache"));
+        let child = Command::new(juicefs())
+            .args(["mount", "--no-bgjob", "--no-usage-report", "--cache-size=64", "--cache-dir"])
+            .arg(cache)
+            .args(["--metrics", &format!("127.0.0.1:{metrics}"), &self.address])
+            .arg(&point)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Mounted { child, point }
+    }
+
     /// The size of a directory's quota, as the client says it: `3.0 GiB`.
     pub(crate) fn quota(&self, path: &str) -> Option<String> {
         let words = ["quota", "get", &self.address, "--path", path];
@@ -164,5 +182,27 @@ impl FileSystem {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let row = text.lines().find(|line| line.contains(&format!(" {path} ")))?;
         Some(row.split('|').nth(2)?.trim().to_owned())
+    }
+}
+
+/// A mounted file system; it is unmounted with this value.
+pub(crate) struct Mounted {
+    child: Child,
+    point: PathBuf,
+}
+
+impl Mounted {
+    /// Where it is, once it answers.
+    pub(crate) fn point(&self) -> Option<&Path> {
+        self.point.join(".config").exists().then_some(self.point.as_path())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // One that is not mounted any more, or has ended, needs neither.
+        let _ = Command::new("umount").arg("-l").arg(&self.point).stderr(Stdio::null()).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
