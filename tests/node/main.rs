@@ -6,6 +6,7 @@
 #[path = "../cluster/control_plane.rs"]
 #[expect(dead_code, reason = "tests of the control plane ask more of it")]
 mod control_plane;
+mod counts;
 mod jobs;
 mod node;
 mod pods;

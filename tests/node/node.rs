@@ -84,6 +84,11 @@ pub(crate) fn shared() -> Option<&'static Node> {
     node.as_ref()
 }
 
+/// How often a test does what it does, unless `NODE_ROUNDS` says otherwise.
+pub(crate) fn rounds(few: usize) -> usize {
+    env::var("NODE_ROUNDS").map_or(few, |text| text.parse().unwrap())
+}
+
 /// Where `make test-node` has put the images.
 fn images() -> PathBuf {
     env::var_os("NODE_TESTS").map(PathBuf::from).unwrap_or_default()
@@ -145,6 +150,11 @@ impl Node {
             "yes",
         ])
         .unwrap();
+    }
+
+    /// The pods, by a client of the test's own runtime.
+    pub(crate) async fn pods(&self) -> kube::Api<k8s_openapi::api::core::v1::Pod> {
+        kube::Api::namespaced(self.plane.client().await, NAMESPACE)
     }
 
     /// `kubectl` in the namespace of the pods.

@@ -4,12 +4,14 @@ use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::node::{Node, eventually, shared};
+use super::node::{Node, eventually, rounds, shared};
 
 /// The application's image.
 const IMAGE: &str = "localhost/busybox:1";
 /// Runs until it is told to stop.
-const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+pub(crate) const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+/// The client's image.
+const CLIENT: &str = "juicedata/mount:ce-v1.4.2";
 /// The client's image under another name, to be changed to.
 const OTHER_CLIENT: &str = "localhost/juicefs-mount:ce-1.4.2";
 
@@ -145,12 +147,13 @@ fn kills_of_the_client_go_unnoticed() {
     node.ready("kills");
     let said = thread::scope(|scope| {
         let application = scope.spawn(|| node.shell("kills", ROUNDS));
+        let stop = Stop(node, "kills");
         for _ in 0..KILLS {
             thread::sleep(Duration::from_millis(700));
             node.kill_client(&node.pod("kills"));
         }
         thread::sleep(Duration::from_millis(700));
-        node.shell("kills", "touch /tmp/stop").unwrap();
+        drop(stop);
         application.join().unwrap().unwrap()
     });
     let counts: Vec<u64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
@@ -212,26 +215,40 @@ fn a_pod_that_is_to_fail_with_its_client_is_told_and_can_be_deleted() {
     delete(node, "failing");
 }
 
+/// Ends a script that looks for this file, also when a test fails, which would wait for it otherwise.
+struct Stop<'a>(&'a Node, &'a str);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.shell(self.1, "touch /tmp/stop");
+    }
+}
+
 #[test]
 fn the_client_is_upgraded_under_an_open_file() {
     let Some(node) = shared() else { return };
     node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));
     node.ready("upgrade");
-    let script = "exec 3>/data/upgrade; n=0; while [ ! -e /tmp/stop ] && [ $n -lt 3000 ]; do n=$((n + 1)); echo $n >&3 || exit 1; sleep 0.05; done; \
-                  exec 3>&-; echo $n; cat /data/upgrade";
+    // One file is open all the time, the other is opened and closed for every line.
+    let script = "exec 3>/data/upgrade; n=0; while [ ! -e /tmp/stop ] && [ $n -lt 30000 ]; do n=$((n + 1)); \
+                  echo $n >&3 && echo $n >>/data/upgrade.again || exit 1; sleep 0.05; done; \
+                  exec 3>&-; echo $n; cat /data/upgrade /data/upgrade.again";
     let said = thread::scope(|scope| {
         let application = scope.spawn(|| node.shell("upgrade", script));
+        let stop = Stop(node, "upgrade");
         eventually("a first line", || node.shell("upgrade", "test -s /data/upgrade"));
-        let said = node
-            .sidecar(&["upgrade", "upgrade", "--image", OTHER_CLIENT, "--from", "juicedata/mount"])
-            .unwrap();
-        assert!(said.starts_with("1/1 ") && said.contains("with all open files"), "{said}");
-        println!("{said}");
-        assert_eq!(restarts(&node.pod("upgrade")), [("jfs-mount".to_owned(), 1)]);
-        let table = node.sidecar(&["status", "upgrade"]).unwrap();
-        assert!(table.contains("resilient  serving") && table.contains(OTHER_CLIENT), "{table}");
+        for round in 0..rounds(2) {
+            let [from, image] = [[CLIENT, OTHER_CLIENT], [OTHER_CLIENT, CLIENT]][round % 2];
+            let from = from.split(':').next().unwrap();
+            let said = node.sidecar(&["upgrade", "upgrade", "--image", image, "--from", from]).unwrap();
+            assert!(said.starts_with("1/1 ") && said.contains("with all open files"), "{said}");
+            let count = i64::try_from(round).unwrap() + 1;
+            assert_eq!(restarts(&node.pod("upgrade")), [("jfs-mount".to_owned(), count)]);
+            let table = node.sidecar(&["status", "upgrade"]).unwrap();
+            assert!(table.contains("resilient  serving") && table.contains(image), "{table}");
+        }
         node.ready("upgrade");
-        node.shell("upgrade", "touch /tmp/stop").unwrap();
+        drop(stop);
         application.join().unwrap()
     });
     let said = said.unwrap_or_else(|error| {
@@ -241,13 +258,14 @@ fn the_client_is_upgraded_under_an_open_file() {
     let (count, lines) = said.split_once('\n').unwrap();
     let count: u32 = count.parse().unwrap();
     let numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
-    if numbers != (1..=count).collect::<Vec<_>>() {
+    if numbers != (1..=count).chain(1..=count).collect::<Vec<_>>() {
         // Lost, or only late? And what did the clients say?
-        let again = node.shell("upgrade", "sleep 2; tail -n 3 /data/upgrade");
+        let again = node.shell("upgrade", "sleep 2; tail -n 3 /data/upgrade /data/upgrade.again");
         let [before, after] = [&["--previous"][..], &[]]
             .map(|which| node.kubectl(&[&["logs", "upgrade", "--container", "jfs-mount"], which].concat()));
         panic!("of {count} lines there are {numbers:?}; later the end is {again:?}\n{before:?}\n{after:?}");
     }
+    eprintln!("{} upgrades: {count} lines, none lost", rounds(2));
     delete(node, "upgrade");
 }
 
@@ -279,8 +297,7 @@ fn what_an_application_writes_while_it_ends_is_there_afterwards() {
 /// Deletes pods whose keepers of the mount are killed while they end, in which time nothing is started again: a mount is
 /// left that nobody serves, and the kubelet cannot remove it.
 fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
-    let count = std::env::var("NODE_ROUNDS").map_or(2, |text| text.parse().unwrap());
-    let names: Vec<_> = (0..count).map(|number| format!("{what}-{number}")).collect();
+    let names: Vec<_> = (0..rounds(2)).map(|number| format!("{what}-{number}")).collect();
     let slow = "trap 'sleep 5; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
     for name in &names {
         node.apply(&pod(name, &json!({}), &spec(slow)));
