@@ -125,6 +125,9 @@ pub(super) fn sidecar(
         let volume = client.shared_volume();
         let path = format!("{SHARED_DIRECTORY}/{volume}");
         command.push(format!("--volume={volume}={path}/{MOUNT}"));
+        if let Some(flags) = flags(&client.settings.options) {
+            command.push(format!("--flags={volume}={flags}"));
+        }
         let propagation = Some("Bidirectional".to_owned());
         mounts.push(api::VolumeMount { mount_propagation: propagation, ..mount(volume, path) });
     }
@@ -157,6 +160,16 @@ pub(super) fn sidecar(
     };
     let run_volume = api::Volume { name: agent.run_volume.clone(), ..empty_dir() };
     Sidecar { container, volumes: vec![run_volume] }
+}
+
+/// Mount options that only who mounts can give.
+const FLAGS: [&str; 7] = ["noexec", "suid", "dev", "noatime", "nodiratime", "sync", "dirsync"];
+
+/// Those that are among a client's options, as the agent reads them.
+fn flags(options: &[String]) -> Option<String> {
+    let given: Vec<_> =
+        FLAGS.into_iter().filter(|flag| options.iter().any(|option| option == flag)).collect();
+    (!given.is_empty()).then(|| given.join(","))
 }
 
 /// Succeeds once a client's mount answers, and waits for that, so that nobody waits for the next try.
@@ -272,6 +285,13 @@ mod tests {
         assert_eq!(argument(&word).as_deref(), Ok("a{{b}{secretkey}}{{{JFS_POD_UID}"));
         assert_eq!(argument(&mount_point()).as_deref(), Ok("{mountpoint}"));
         assert_eq!(argument(&Word::literal("a\0")), Err(Nul));
+    }
+
+    #[test]
+    fn flags_of_the_mount_are_found_among_the_options() {
+        let options = |list: &[&str]| list.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        assert_eq!(flags(&options(&["cache-size=1", "noexec", "sync"])).as_deref(), Some("noexec,sync"));
+        assert_eq!(flags(&options(&["cache-size=noexec", "ro"])), None);
     }
 
     #[test]

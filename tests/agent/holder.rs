@@ -153,3 +153,27 @@ fn a_dead_mount_is_released_without_privilege_by_who_does_not_see_it() {
     std::fs::create_dir(pod.path("volume")).unwrap();
     assert!(release().status.success(), "a second time is as good");
 }
+
+#[test]
+fn a_mount_has_the_flags_that_its_options_ask_for() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder =
+        pod.start_holder_with(&["data", "open"], &["--flags=data=noexec,sync", "--flags=open=suid"]);
+    wait_until("the holder", || pod.ready(None).0 == Some(0));
+    let table = String::from_utf8(pod.on_node(&["cat", "/proc/self/mountinfo"]).stdout).unwrap();
+    let flags = |volume: &str| {
+        let place = pod.mountpoint(volume);
+        let line = table.lines().find(|line| line.split(' ').nth(4) == Some(&place)).unwrap();
+        line.split(' ').nth(5).unwrap().to_owned()
+    };
+    assert_eq!(flags("open"), "rw,nodev,relatime");
+    assert!(flags("data").starts_with("rw,nosuid,nodev,noexec"), "{}", flags("data"));
+    assert!(table.lines().any(|line| line.contains(&pod.mountpoint("data")) && line.contains(" rw,sync,")));
+    let _runner = pod.runner();
+    assert!(pod.node_writes("script"));
+    let script = format!("{}/script", pod.mountpoint("data"));
+    assert!(pod.on_node(&["chmod", "755", &script]).status.success());
+    let run = pod.on_node(&["sh", "-c", &script]);
+    assert!(String::from_utf8_lossy(&run.stderr).contains("Permission denied"), "{run:?}");
+}

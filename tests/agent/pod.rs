@@ -177,13 +177,19 @@ impl Pod {
         self.path(&format!("volume/{volume}"))
     }
 
-    /// Starts the privileged container, for one volume called `data` unless others are named.
+    /// Starts the privileged container, for these volumes.
     pub(crate) fn start_holder(&self, volumes: &[&str]) -> Process {
+        self.start_holder_with(volumes, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn start_holder_with(&self, volumes: &[&str], more: &[&str]) -> Process {
         let volumes: Vec<String> =
             volumes.iter().map(|name| format!("--volume={name}={}", self.mountpoint(name))).collect();
         let (agent, run) = (agent(), self.path("run"));
         let mut words = vec![agent.to_str().unwrap(), "hold", "--run-dir", &run];
         words.extend(volumes.iter().map(String::as_str));
+        words.extend(more);
         self.container("unchanged", &[], &words, "holder.log")
     }
 

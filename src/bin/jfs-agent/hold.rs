@@ -9,7 +9,7 @@ mod volume;
 use crate::{
     arguments::Arguments,
     failure::{Failure, Result},
-    install, layout, log,
+    install, layout, log, mountpoint,
     packet::wait,
     processes,
     signals::Signals,
@@ -26,6 +26,7 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
     let run_directory = arguments.require_directory("run-dir")?;
     let client_uid = arguments.take_number("client-uid")?.unwrap_or(DEFAULT_CLIENT_UID);
     let wanted = arguments.take_all("volume");
+    let flags = arguments.take_all("flags");
     let owned = arguments.take_all("own");
     arguments.finish()?;
     if wanted.is_empty() {
@@ -38,6 +39,14 @@ pub(crate) fn main(mut arguments: Arguments) -> Result<ExitCode> {
             return Err(Failure::usage(format!("--volume: name or mountpoint is there twice: {pair}")));
         }
         volumes.push(volume);
+    }
+    for pair in &flags {
+        let found = pair.split_once('=').and_then(|(name, options)| {
+            Some((volumes.iter_mut().find(|volume| volume.name() == name)?, options))
+        });
+        let (volume, options) =
+            found.ok_or_else(|| Failure::usage(format!("--flags: there is no such volume: {pair}")))?;
+        volume.set_flags(mountpoint::flags(options)?);
     }
     let signals = Signals::install()?;
     install::into(layout::program(&run_directory).parent().unwrap_or(&run_directory))?;

@@ -26,6 +26,27 @@ const MOST_LAYERS: usize = 64;
 /// How long somebody else's mount may take to prove that it is alive.
 const ALIVE_LIMIT: Duration = Duration::from_secs(2);
 
+/// What the kernel lets nobody do with a mount, unless its options say otherwise.
+pub(crate) const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// The flags that mount options ask for; of those, there are no others that only who mounts can give.
+pub(crate) fn flags(options: &str) -> Result<MountFlags> {
+    let mut flags = FLAGS;
+    for option in options.split(',') {
+        match option {
+            "suid" => flags -= MountFlags::NOSUID,
+            "dev" => flags -= MountFlags::NODEV,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
+            other => return Err(Failure::usage(format!("--flags: {other:?} is not a flag of a mount"))),
+        }
+    }
+    Ok(flags)
+}
+
 /// One mount, as `/proc/self/mountinfo` has it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Layer {
@@ -138,7 +159,7 @@ fn foreign(path: &Path, layer: &Layer) -> Failure {
 }
 
 /// Mounts at a path that carries no mount, for a client that will serve the given device; returns the root.
-pub(crate) fn mount(path: &Path, volume: &str, device: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn mount(path: &Path, volume: &str, flags: MountFlags, device: &OwnedFd) -> Result<OwnedFd> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(Failure::new(format!("make {}: {error}", path.display()))),
@@ -151,7 +172,6 @@ pub(crate) fn mount(path: &Path, volume: &str, device: &OwnedFd) -> Result<Owned
     let options = CString::new(options).during(|| "mount options")?;
     // By descriptor: what was checked not to be a link is what is mounted on.
     let target = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount(source(volume), target, FILE_SYSTEM, flags, options.as_c_str())
         .during(|| format!("mount {}", path.display()))?;
     open_root(path)
@@ -200,6 +220,14 @@ mod tests {
         assert_eq!((layer.file_system.as_str(), layer.source.as_str()), ("fuse.juicefs", "JuiceFS:x"));
         assert_eq!(parse_layer(b""), None);
         assert_eq!(parse_layer(b"1 2 3:4 / /x rw - proc"), None);
+    }
+
+    #[test]
+    fn flags_are_as_safe_as_they_were_unless_they_are_named() {
+        assert_eq!(flags("noexec").unwrap(), FLAGS | MountFlags::NOEXEC);
+        assert_eq!(flags("suid,dev,sync").unwrap(), MountFlags::SYNCHRONOUS);
+        assert!(flags("noexec,bind").is_err());
+        assert!(flags("").is_err());
     }
 
     #[test]

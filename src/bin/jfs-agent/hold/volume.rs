@@ -17,6 +17,7 @@ use rustix::{
     event::PollFd,
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::Mode,
+    mount::MountFlags,
     net::SocketType,
 };
 use std::{
@@ -41,6 +42,7 @@ const SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 pub(super) struct Volume {
     place: Place,
     mountpoint: PathBuf,
+    flags: MountFlags,
     client_uid: u32,
     /// Runners and probes, once there is a socket for them.
     connections: Option<Connections>,
@@ -76,6 +78,7 @@ impl Volume {
         Ok(Self {
             place: Place::new(run_directory, name)?,
             mountpoint,
+            flags: mountpoint::FLAGS,
             client_uid,
             connections: None,
             keeping: None,
@@ -85,6 +88,11 @@ impl Volume {
             last_error: None,
             looks: Looks::default(),
         })
+    }
+
+    /// Mounts with these flags from now on.
+    pub(super) fn set_flags(&mut self, flags: MountFlags) {
+        self.flags = flags;
     }
 
     /// The volume's name.
@@ -232,7 +240,7 @@ impl Volume {
             log::warn(Some(self.name()), &format!("detached {stale} stale layers at {}", path.display()));
         }
         let device = device::open()?;
-        let root = mountpoint::mount(&path, self.place.name(), &device)?;
+        let root = mountpoint::mount(&path, self.place.name(), self.flags, &device)?;
         let generation =
             fs::read_to_string("/proc/sys/kernel/random/uuid").during(|| "make a name for the mount")?;
         let generation = generation.trim().to_owned();
