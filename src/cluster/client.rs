@@ -35,11 +35,11 @@ pub struct ClientArguments {
     kubeconfig: Option<PathBuf>,
 
     /// Calls to the API server per second, in the long run; leases do not count
-    #[arg(long, env = "KUBE_QPS", value_name = "NUMBER", default_value = "50", value_parser = positive)]
+    #[arg(long, env = "KUBE_QPS", value_name = "NUMBER", default_value = "100", value_parser = positive)]
     kube_qps: u32,
 
     /// Calls to the API server at once, before `--kube-qps` holds them back
-    #[arg(long, env = "KUBE_BURST", value_name = "NUMBER", default_value = "100", value_parser = positive)]
+    #[arg(long, env = "KUBE_BURST", value_name = "NUMBER", default_value = "200", value_parser = positive)]
     kube_burst: u32,
 }
 

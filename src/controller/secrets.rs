@@ -10,7 +10,11 @@ pub mod desired;
 pub mod queue;
 pub mod sources;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{
@@ -45,6 +49,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(15);
 /// When every secret is looked at again, whoever changed or deleted it.
 const LOOK_AGAIN: Duration = Duration::from_mins(30);
+/// What the log says of a secret.
+const WRITTEN: &str = "credentials for clients were written";
 /// Sources whose news wait to be taken.
 const WAITING: usize = 64;
 
@@ -58,6 +64,10 @@ pub struct ClaimSecrets {
     metrics: ControllerMetrics,
     wanted: BTreeMap<Target, Wanted>,
     queue: Queue<Target>,
+    /// Whether the storage objects have been looked at: those of the first look may have had secrets for long.
+    has_looked: bool,
+    /// Those that came since, and whose secrets nobody has looked for: most likely there is none.
+    new: BTreeSet<Target>,
     /// Claims whose secret is not as it has to be, and why.
     problems: BTreeMap<Target, String>,
 }
@@ -81,6 +91,8 @@ impl ClaimSecrets {
             metrics,
             wanted: BTreeMap::new(),
             queue: Queue::default(),
+            has_looked: false,
+            new: BTreeSet::new(),
             problems: BTreeMap::new(),
         }
     }
@@ -128,9 +140,16 @@ impl ClaimSecrets {
                 Some(before) if before == wanted => {}
                 // One that an earlier leader may have left behind: nobody waits for its removal.
                 None if *wanted == Wanted::Nothing => self.queue.push(target.clone(), Why::Again),
-                _ => self.queue.push(target.clone(), Why::Changed),
+                before => {
+                    if before.is_none() && self.has_looked {
+                        self.new.insert(target.clone());
+                    }
+                    self.queue.push(target.clone(), Why::Changed);
+                }
             }
         }
+        self.has_looked = true;
+        self.new.retain(|target| wanted.contains_key(target));
         self.problems.retain(|target, _| wanted.contains_key(target));
         self.wanted = wanted;
         self.count();
@@ -149,7 +168,10 @@ impl ClaimSecrets {
         let done = match wanted {
             Wanted::Nothing => self.remove(&target).await,
             Wanted::Secret { owner, source } => match sources.state(source) {
-                Some(state) => self.put(&target, owner.as_ref(), source, state).await,
+                Some(state) => {
+                    let is_new = self.new.remove(&target);
+                    self.put(&target, owner.as_ref(), source, state, is_new).await
+                }
                 // One that is not known yet is told soon, and asks again.
                 None => return,
             },
@@ -173,13 +195,14 @@ impl ClaimSecrets {
         self.count();
     }
 
-    /// Makes a secret as it has to be.
+    /// Makes a secret as it has to be; a new one without a look at what is there, if nothing is.
     async fn put(
         &self,
         target: &Target,
         owner: Option<&Arc<str>>,
         source: &SecretReference,
         state: &State,
+        is_new: bool,
     ) -> Result<(), Problem> {
         let (namespace, name) = (&*target.namespace, target.secret_name());
         let user_secret = format!("secret \"{}/{}\"", source.namespace, source.name);
@@ -194,20 +217,30 @@ impl ClaimSecrets {
         };
         let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let what = format!("secret \"{namespace}/{name}\"");
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        if is_new && let Some(secret) = secret(target, owner, data, None) {
+            match secrets.create(&parameters, &secret).await {
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(error) => return Err(Problem::api(&what)(error)),
+                Ok(_) => {
+                    tracing::info!(namespace, secret = name, created = true, "{WRITTEN}");
+                    return Ok(());
+                }
+            }
+        }
         let before = secrets.get_opt(&name).await.map_err(Problem::api(&what))?;
         if before.as_ref().is_some_and(|before| !is_ours(before)) {
             return Err(Problem::ForeignCredentials { namespace: namespace.to_owned(), name });
         }
         let Some(secret) = secret(target, owner, data, before.as_ref()) else { return Ok(()) };
         // Never over what somebody else has made or changed since: then it is a conflict, and looked at again.
-        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let created = before.is_none();
         let written = match before {
             Some(_) => secrets.replace(&name, &parameters, &secret).await,
             None => secrets.create(&parameters, &secret).await,
         };
         written.map_err(Problem::api(&what))?;
-        tracing::info!(namespace, secret = name, created, "credentials for clients were written");
+        tracing::info!(namespace, secret = name, created, "{WRITTEN}");
         Ok(())
     }
 

@@ -122,6 +122,7 @@ async fn every_claim_has_the_secret_that_its_clients_read() {
 
     a_new_password_arrives(&client, &secrets).await;
     a_foreign_secret_is_left_alone(&client, &secrets).await;
+    one_that_is_there_already_becomes_the_claims(&client, &secrets).await;
     a_claim_that_waits_for_its_pod_has_one(&client, &secrets).await;
     one_of_a_class_comes_and_goes_with_its_volumes(&client, &secrets).await;
     it_goes_with_its_claim(&client, &secrets).await;
@@ -155,6 +156,22 @@ async fn a_foreign_secret_is_left_alone(client: &Client, secrets: &Api<Secret>) 
     secrets.delete(name, &DeleteParams::default()).await.unwrap();
     let made = eventually("ours in its place", async || data(secrets, name).await).await;
     assert!(made.contains_key("metaurl") && !made.contains_key("precious"));
+}
+
+/// Of a claim before this one, or of the driver's webhook.
+async fn one_that_is_there_already_becomes_the_claims(client: &Client, secrets: &Api<Secret>) {
+    let left = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": TEAM, "name": "left-jfs-secret",
+        "labels": {"juicefs/secret": "true"}}, "stringData": {"metaurl": "old", "other": "x"}});
+    create_all(client, [left].into_iter().chain(bound(TEAM, "left"))).await;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), TEAM);
+    let uid = claims.get("left").await.unwrap().metadata.uid;
+    eventually("it to be the claim's", async || {
+        let secret = secrets.get("left-jfs-secret").await.unwrap();
+        let owner = secret.metadata.owner_references?.pop()?.uid;
+        let data = secret.data?;
+        (Some(owner) == uid && !data.contains_key("other") && data["metaurl"].0 != b"old").then_some(())
+    })
+    .await;
 }
 
 async fn a_claim_that_waits_for_its_pod_has_one(client: &Client, secrets: &Api<Secret>) {
