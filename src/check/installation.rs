@@ -9,9 +9,11 @@ use k8s_openapi::api::{
 use super::{Facts, Finding, few};
 use crate::{
     config::Config,
-    controller::{LEASE, registration::NAME},
+    controller::{
+        LEASE,
+        registration::{NAME, selector::is_rival},
+    },
     notation::Version,
-    pod::labels::ENABLE,
     tls::{
         inspect::{is_signed_by, validity},
         pem::{Bundle, certificates},
@@ -285,24 +287,15 @@ pub(super) fn drivers(facts: &Facts) -> Vec<Finding> {
     let others =
         facts.registrations.iter().flatten().filter(|one| one.metadata.name.as_deref() != Some(NAME));
     for other in others {
-        let selects = |webhook: &&MutatingWebhook| {
-            let requirements = webhook.namespace_selector.as_ref();
-            let labels = requirements.and_then(|selector| selector.match_labels.as_ref());
-            let expressions = requirements.and_then(|selector| selector.match_expressions.as_ref());
-            labels.is_some_and(|labels| labels.contains_key(ENABLE))
-                || expressions
-                    .is_some_and(|all| all.iter().any(|one| one.key == ENABLE && one.operator != "NotIn"))
-        };
-        if other.webhooks.iter().flatten().any(|webhook| selects(&webhook)) {
+        if is_rival(other) {
             let name = other.metadata.name.as_deref().unwrap_or_default();
             findings.push(Finding::bad(
                 AREA,
                 format!(
-                    "MutatingWebhookConfiguration {name} injects pods of the same namespaces (label {ENABLE})"
+                    "MutatingWebhookConfiguration {name} is asked about pods of labelled namespaces too: the first by \
+                     name injects"
                 ),
-                format!(
-                    "switch sidecar mode off there, or: kubectl delete mutatingwebhookconfiguration {name}"
-                ),
+                format!("kubectl delete mutatingwebhookconfiguration {name}, when it is time (docs/migration.md)"),
             ));
         }
     }

@@ -197,7 +197,7 @@ const FAULTS: [Fault; 27] = [
                 "",
             )));
         },
-        "MutatingWebhookConfiguration juicefs-admission injects pods of the same namespaces",
+        "MutatingWebhookConfiguration juicefs-admission is asked about pods of labelled namespaces too",
     ),
     (
         "two provisioners",

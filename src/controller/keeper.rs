@@ -78,6 +78,8 @@ pub struct Keeper {
     noticed: Option<(CertificateDer<'static>, Instant)>,
     /// What the first registration of injection waits for.
     waits: Option<Waits>,
+    /// Registrations of others for the same pods.
+    rivals: Vec<&'static str>,
 }
 
 impl Keeper {
@@ -90,7 +92,8 @@ impl Keeper {
         metrics: ControllerMetrics,
     ) -> Self {
         let remembered = Bundle::default();
-        Self { secrets, publisher, source, events, metrics, remembered, noticed: None, waits: None }
+        let (noticed, waits, rivals) = (None, None, Vec::new());
+        Self { secrets, publisher, source, events, metrics, remembered, noticed, waits, rivals }
     }
 
     /// Goes on for ever.
@@ -174,8 +177,9 @@ impl Keeper {
                 LOOK_AGAIN
             }
         };
+        self.look_for_rivals().await?;
         Ok(match self.waits {
-            None => ("ok", pause),
+            None => ("ok", pause.min(LOOK_AGAIN)),
             Some(Waits::ForRoutes(left)) => ("waiting", left.min(pause)),
             Some(Waits::ForWebhook | Waits::ForAuthority) => ("waiting", pause),
         })
@@ -273,6 +277,26 @@ impl Keeper {
             Some(Waits::ForRoutes(_)) | None => {}
         }
         self.waits = waits;
+        Ok(())
+    }
+
+    /// Two webhooks for the same pods work, the second finding them injected; but somebody should have meant it.
+    async fn look_for_rivals(&mut self) -> Result<(), Problem> {
+        let rivals = self.publisher.rivals().await?;
+        self.metrics.rivals(rivals.len());
+        if rivals != self.rivals {
+            for name in &rivals {
+                tracing::warn!(
+                    registration = name,
+                    "the webhook of the JuiceFS CSI driver is asked about pods of labelled namespaces too, and the first \
+                     by name injects; docs/migration.md says when to delete its registration"
+                );
+            }
+            if rivals.is_empty() {
+                tracing::info!("nobody else is asked about pods of labelled namespaces any more");
+            }
+            self.rivals = rivals;
+        }
         Ok(())
     }
 

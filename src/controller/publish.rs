@@ -27,7 +27,8 @@ use super::{
     answered::{Answer, Answered, changes},
     problem::Problem,
     registration::{
-        Desired, FailurePolicy, Features, NAME, Settings, desired, left_out, published, trusts_all,
+        DRIVERS, Desired, FailurePolicy, Features, NAME, Settings, desired, left_out, published,
+        selector::is_rival, trusts_all,
     },
 };
 use crate::tls::pem::Bundle;
@@ -145,6 +146,20 @@ impl Publisher {
         }
         let trusted = bundle.is_some() || found.as_ref().is_some_and(trusts_all);
         Ok((!trusted).then_some(Waits::ForAuthority))
+    }
+
+    /// Registrations of the JuiceFS CSI driver whose webhook is asked about the same pods.
+    pub async fn rivals(&self) -> Result<Vec<&'static str>, Problem> {
+        let all = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
+        let mut rivals = Vec::new();
+        for name in DRIVERS {
+            let what = format!("mutatingwebhookconfiguration \"{name}\"");
+            let found = all.get_opt(name).await.map_err(Problem::api(what))?;
+            if found.as_ref().is_some_and(is_rival) {
+                rivals.push(name);
+            }
+        }
+        Ok(rivals)
     }
 
     /// Asked for anew each time: an API server is upgraded under our feet.

@@ -30,6 +30,8 @@ use crate::{
 
 /// The name of every cluster-wide object of ours.
 pub const NAME: &str = "juicefs-sidecar";
+/// The names of the JuiceFS CSI driver's, where that injects pods too.
+pub const DRIVERS: [&str; 2] = ["juicefs-admission-webhook", "juicefs-admission-serverless-webhook"];
 /// Seconds for checks that may fail open: nobody's volume waits longer for us.
 const VALIDATION_TIMEOUT: i32 = 5;
 

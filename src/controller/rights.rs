@@ -10,7 +10,7 @@ use kube::{Api, Client, api::PostParams};
 
 use super::{
     certificates::{AUTHORITY, SERVING},
-    registration::NAME,
+    registration::{DRIVERS, NAME},
 };
 
 /// A right: verbs on a resource, perhaps on one object only.
@@ -72,6 +72,10 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
         let group = "admissionregistration.k8s.io";
         rights.push(cluster(&["create"], group, resource));
         rights.push(named(&["get", "list", "watch", "patch", "delete"], group, resource, NAME));
+    }
+    for name in DRIVERS {
+        let group = "admissionregistration.k8s.io";
+        rights.push(named(&["get"], group, "mutatingwebhookconfigurations", name));
     }
     if !needs.owner.is_empty() {
         rights.push(named(&["get"], "rbac.authorization.k8s.io", "clusterroles", needs.owner));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use serde::Serialize;
 
 use super::{
@@ -13,10 +13,9 @@ use super::{
 };
 use crate::{
     check::few,
-    controller::registration::NAME,
+    controller::registration::{NAME, selector::is_rival},
     identifier::is_name,
     offline::configuration::CONFIG_MAP,
-    pod::labels::{ENABLE, ENABLE_SERVERLESS},
 };
 
 /// How far a step is.
@@ -159,18 +158,8 @@ fn provisions_at_the_same_time(facts: &Facts<'_>) -> Option<String> {
 
 fn let_webhook_go(facts: &Facts<'_>) -> Step {
     const TITLE: &str = "Let the driver's webhook go";
-    let selects = |webhook: &MutatingWebhook| {
-        let selector = webhook.namespace_selector.as_ref();
-        let labels = selector.and_then(|selector| selector.match_labels.as_ref());
-        let expressions = selector.and_then(|selector| selector.match_expressions.as_ref());
-        [ENABLE, ENABLE_SERVERLESS].iter().any(|label| {
-            labels.is_some_and(|labels| labels.contains_key(*label))
-                || expressions
-                    .is_some_and(|all| all.iter().any(|one| one.key == *label && one.operator != "NotIn"))
-        })
-    };
     let theirs: Vec<String> = registered(facts)
-        .filter(|(one, ours)| !ours && one.webhooks.iter().flatten().any(selects))
+        .filter(|(one, ours)| !ours && is_rival(one))
         .filter_map(|(one, _)| one.metadata.name.clone())
         .collect();
     if !facts.objects.is_seen(Kind::Registrations) {

@@ -48,6 +48,7 @@ pub struct ControllerMetrics {
     repairs: Counter,
     held_back: Gauge,
     waits: Gauge,
+    rivals: Gauge,
     events: Family<Sent, Counter>,
     configuration_valid: Gauge,
     uninjected: Gauge,
@@ -72,6 +73,7 @@ impl ControllerMetrics {
             repairs: Counter::default(),
             held_back: Gauge::default(),
             waits: Gauge::default(),
+            rivals: Gauge::default(),
             events: Family::default(),
             configuration_valid: Gauge::default(),
             uninjected: Gauge::default(),
@@ -138,6 +140,11 @@ impl ControllerMetrics {
             "registration_waits",
             "1 while injection is not registered because no webhook has been ready to answer",
             self.waits.clone(),
+        );
+        registry.register(
+            "other_registrations",
+            "Registrations of the JuiceFS CSI driver whose webhook is asked about the same pods",
+            self.rivals.clone(),
         );
         registry.register(
             "events",
@@ -221,6 +228,11 @@ impl ControllerMetrics {
     /// Whether the first registration of injection waits for somebody who answers.
     pub fn registration_waits(&self, waits: bool) {
         self.waits.set(waits.into());
+    }
+
+    /// How many registrations of others there are for the same pods.
+    pub fn rivals(&self, registrations: usize) {
+        self.rivals.set(i64::try_from(registrations).unwrap_or(i64::MAX));
     }
 
     /// What became of an event.

@@ -143,6 +143,8 @@ async fn the_page_leads_there_and_back_and_no_pod_is_without_its_client() {
     // Side by side: the driver injects and provisions, we do the rest.
     cluster.commands.page("helm install");
     let programs = cluster.start().await;
+    let line = programs[0].wait_for("is asked about pods of labelled namespaces too");
+    assert_eq!(line["registration"], "juicefs-admission-webhook");
     assert_eq!(cluster.states(), "dddnooo");
     assert!(is_drivers(&cluster.pod("both", false).await.unwrap()));
     what_may_not_be_read_is_said(&cluster).await;
@@ -195,7 +197,8 @@ async fn the_page_leads_there_and_back_and_no_pod_is_without_its_client() {
     let finalizers = volumes.get(&made).await.unwrap().metadata.finalizers;
     assert_eq!(finalizers.as_deref(), Some(&["kubernetes.io/pv-protection".to_owned()][..]));
 
-    // And there for good.
+    // And there for good, once what was uninstalled is gone.
+    cluster.commands.run("kubectl wait --for=delete namespace/juicefs-sidecar-janitor --timeout=1m");
     cluster.commands.page("helm install");
     let _programs = cluster.start().await;
     cluster.commands.page("kubectl get mutatingwebhookconfiguration");

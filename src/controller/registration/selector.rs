@@ -1,7 +1,13 @@
 //! Label selectors: as they are written on a command line, and the ones we need ourselves.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+};
+
+use super::DRIVERS;
+use crate::pod::labels::{ENABLE, ENABLE_SERVERLESS};
 
 /// The label by which every namespace has its own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -45,6 +51,29 @@ fn is_value(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(middle) && end(bytes.first()) && end(bytes.last())
 }
 
+/// Whether webhooks of others are asked about the pods that ours is asked about: by a label of ours, or, where they are the
+/// JuiceFS CSI driver's, because they are asked about all.
+pub fn is_rival(registration: &MutatingWebhookConfiguration) -> bool {
+    let name = registration.metadata.name.as_deref();
+    let is_drivers = DRIVERS.iter().any(|driver| Some(*driver) == name);
+    let of_all = |webhook: &MutatingWebhook| {
+        webhook.namespace_selector.as_ref().is_none_or(|selector| *selector == LabelSelector::default())
+    };
+    let mut webhooks = registration.webhooks.iter().flatten();
+    webhooks.any(|webhook| asks_for_labelled(webhook) || is_drivers && of_all(webhook))
+}
+
+fn asks_for_labelled(webhook: &MutatingWebhook) -> bool {
+    let selector = webhook.namespace_selector.as_ref();
+    let labels = selector.and_then(|selector| selector.match_labels.as_ref());
+    let expressions = selector.and_then(|selector| selector.match_expressions.as_ref());
+    [ENABLE, ENABLE_SERVERLESS].iter().any(|label| {
+        labels.is_some_and(|labels| labels.contains_key(*label))
+            || expressions
+                .is_some_and(|all| all.iter().any(|one| one.key == *label && one.operator != "NotIn"))
+    })
+}
+
 /// Objects with this label.
 pub(super) fn label(key: &str, value: &str) -> LabelSelector {
     only(require(key, "In", Some(value)))
@@ -80,7 +109,32 @@ fn require(key: &str, operator: &str, value: Option<&str>) -> LabelSelectorRequi
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn a_webhook_for_labelled_namespaces_is_told_from_others() {
+        let registration = |name: &str, selector: Value| {
+            let webhook = json!({"name": "w", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": [],
+                "namespaceSelector": selector});
+            is_rival(
+                &serde_json::from_value(json!({"metadata": {"name": name}, "webhooks": [webhook]})).unwrap(),
+            )
+        };
+        let asks = |selector: Value| registration("any", selector);
+        let requirement =
+            |key: &str, operator: &str| json!({"matchExpressions": [{"key": key, "operator": operator}]});
+        assert!(asks(json!({"matchLabels": {(ENABLE): "true"}})));
+        assert!(asks(json!({"matchLabels": {(ENABLE_SERVERLESS): "true"}})));
+        assert!(asks(requirement(ENABLE, "Exists")));
+        assert!(!asks(requirement(ENABLE, "NotIn")) && !asks(requirement("other", "Exists")));
+        for selector in [json!({}), Value::Null] {
+            assert!(!asks(selector.clone()) && registration(DRIVERS[0], selector));
+        }
+        let other = json!({"matchLabels": {"other": "true"}});
+        assert!(!asks(other.clone()) && !registration(DRIVERS[0], other));
+    }
 
     #[test]
     fn requirements_are_read_as_kubectl_reads_them() {
