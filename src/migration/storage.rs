@@ -19,7 +19,11 @@ use crate::{
         labels::{ENABLE, ENABLE_SERVERLESS},
     },
     volume::{
-        Claim, StorageClass, attributes::PATH_PATTERN, backing::Search, catalog::Writer, settings::Source,
+        Claim, StorageClass,
+        attributes::{PATH_PATTERN, SECRET_FINALIZER},
+        backing::Search,
+        catalog::Writer,
+        settings::Source,
     },
 };
 
@@ -104,6 +108,10 @@ fn of_class(facts: &Facts<'_>, class: &Arc<StorageClass>) -> Vec<Change> {
             (Effect::Same, "pathPattern: new volumes are in the directory it says")
         };
         note(effect, what.to_owned(), "");
+    }
+    if class.parameters.get(SECRET_FINALIZER).is_some_and(|value| &**value == "true") {
+        let what = "secretFinalizer: the user secret is kept for as long as a volume may need it";
+        note(Effect::Same, what.to_owned(), "");
     }
     changes.extend(of_release(facts, name));
     changes

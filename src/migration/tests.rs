@@ -149,6 +149,10 @@ fn each_object_is_said_to_stay_to_change_or_to_stand_in_the_way() {
         // Classes, secrets, claims and volumes.
         (DRIVER.to_owned(), "Same class moving-sc: pathPattern: "),
         (
+            parameter("secretFinalizer: \"true\""),
+            "Same class moving-sc: secretFinalizer: the user secret is kept",
+        ),
+        (
             DRIVER.to_owned(),
             "Changed class moving-sc: parameters[\"juicefs/mount-delete-delay\"]: has no effect in a sidecar",
         ),
