@@ -1,4 +1,4 @@
-//! The README's first command does what the README shows.
+//! The README's first command does what the README shows; the page about production names what there is.
 #![cfg(feature = "engine")]
 
 #[cfg(test)]
@@ -27,6 +27,54 @@ mod tests {
             let (_, after) =
                 rest.split_once(shown).unwrap_or_else(|| panic!("not in the diff:\n{shown}\n\n{actual}"));
             rest = after;
+        }
+    }
+
+    /// What stands between a pair of words, every time.
+    fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+        text.split(start).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0)).collect()
+    }
+
+    #[test]
+    fn what_the_page_about_production_names_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let page = fs::read_to_string(root.join("docs/production.md")).unwrap();
+        // Tests: a function in a file.
+        let mut tests = 0;
+        for (name, rest) in page.match_indices("` in `tests/").map(|(at, _)| page.split_at(at)) {
+            let name = name.rsplit('`').next().unwrap();
+            let file = rest.trim_start_matches("` in `").split('`').next().unwrap();
+            let source = fs::read_to_string(root.join(file)).unwrap();
+            assert!(source.contains(&format!("fn {name}(")), "{file} has no {name}");
+            tests += 1;
+        }
+        assert!(tests > 10, "{tests}");
+        // Values of the chart.
+        let schema = fs::read_to_string(root.join("charts/juicefs-sidecar/values.schema.json")).unwrap();
+        let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+        let spans = page.split('`').flat_map(|span| span.split([' ', ',']));
+        let mut values = 0;
+        for span in spans {
+            let path = span.split(['=', ':']).next().unwrap();
+            let Some((first, rest)) = path.split_once('.') else { continue };
+            // The end of a sentence is none.
+            if !rest.starts_with(|letter: char| letter.is_ascii_alphabetic())
+                || schema["properties"].get(first).is_none()
+            {
+                continue;
+            }
+            let pointer = format!("/properties/{}", path.replace('.', "/properties/"));
+            let found = schema.pointer(&pointer).unwrap_or_else(|| panic!("the chart has no value {path}"));
+            assert_ne!(found["deprecated"], true, "{path} is the driver's");
+            values += 1;
+        }
+        assert!(values > 8, "{values}");
+        // Configurations: taken without a word.
+        let configurations = between(&page, "```yaml\n", "```");
+        assert_eq!(configurations.len(), 2);
+        for text in configurations {
+            let (_, warnings) = juicefs_sidecar::config::Config::parse(text).unwrap();
+            assert!(warnings.is_empty(), "{warnings:?}\n{text}");
         }
     }
 }

@@ -130,6 +130,23 @@ async fn injection_is_registered_once_a_webhook_is_ready_and_comes_back_whoever_
     plane.has_endpoint(false);
     mutating.delete("juicefs-sidecar", &DeleteParams::default()).await.unwrap();
     eventually("the registration again", async || mutating.get_opt("juicefs-sidecar").await.unwrap()).await;
+
+    // Nobody answers any more: what may need a client has to wait, and nothing else does.
+    drop(creations);
+    drop(webhook.program);
+    let in_team = |mut wanted: Value| {
+        wanted["metadata"]["namespace"] = TEAM.into();
+        wanted
+    };
+    eventually("a creation to fail", async || {
+        let refused = create(&client, in_team(pod("waits", "data")), true).await.err()?;
+        assert!(refused.contains("failed calling webhook"), "{refused}");
+        Some(())
+    })
+    .await;
+    let mut plain = in_team(pod("goes", "data"));
+    plain["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+    create(&client, plain, true).await.unwrap();
 }
 
 #[tokio::test]
