@@ -72,11 +72,13 @@ pub enum Task {
     Jobs,
     /// Detaching the mounts of a pod that cannot go.
     Release,
+    /// Removing the directories that pods have left on a node.
+    Tidy,
 }
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Registration,
         Self::Configuration,
         Self::Secrets,
@@ -86,6 +88,7 @@ impl Task {
         Self::Hold,
         Self::Jobs,
         Self::Release,
+        Self::Tidy,
     ];
 
     /// The task in metrics.
@@ -100,6 +103,7 @@ impl Task {
             Self::Hold => "hold",
             Self::Jobs => "jobs",
             Self::Release => "release",
+            Self::Tidy => "tidy",
         }
     }
 }

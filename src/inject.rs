@@ -30,6 +30,7 @@ use std::borrow::Cow;
 use serde::Deserialize as _;
 use serde_json::Value;
 
+pub(crate) use self::profile::MOUNT;
 pub use self::{
     decision::{Decision, VolumeReport},
     operation::{ApplyError, Patch},

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     installation::InstallationArguments,
-    process::{AgentArguments, DriverArguments},
+    process::{DriverArguments, PodArguments},
     program,
     signals::Signals,
 };
@@ -68,7 +68,7 @@ pub(super) struct ControllerArguments {
     driver: DriverArguments,
 
     #[command(flatten)]
-    agent: AgentArguments,
+    pods: PodArguments,
 
     #[command(flatten)]
     duties: DutyArguments,
@@ -93,8 +93,7 @@ impl ControllerArguments {
         calls.register(&mut registry);
         let metrics = ControllerMetrics::register(&mut registry);
         let installation = self.installation.find("controller", calls).await?;
-        let controller =
-            self.duties.controller(installation, self.driver.name(), self.agent.image(), metrics)?;
+        let controller = self.duties.controller(installation, self.driver.name(), &self.pods, metrics)?;
         if self.unregister || self.register {
             return tokio::select! {
                 done = self.switch(&controller) => done,

@@ -23,20 +23,29 @@ impl DriverArguments {
     }
 }
 
-/// Where `jfs-agent` comes from.
+/// What pods have from us, of which the controller has to know as well.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Driver")]
-pub struct AgentArguments {
+pub struct PodArguments {
     /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: the
     /// image of this version, juicefs-sidecar:VERSION]
     #[arg(long, env = "JUICEFS_AGENT_IMAGE", value_name = "IMAGE")]
     agent_image: Option<String>,
+
+    /// Host directory below which pods on ordinary nodes mount [default: /var/lib/juicefs/volume]
+    #[arg(long, env = "JUICEFS_MOUNT_PATH", value_name = "DIRECTORY", value_parser = absolute_path)]
+    mount_path: Option<String>,
 }
 
-impl AgentArguments {
-    /// The image; an empty value counts as none.
-    pub fn image(&self) -> String {
+impl PodArguments {
+    /// The image of `jfs-agent`; an empty value counts as none.
+    pub fn agent_image(&self) -> String {
         given(self.agent_image.as_deref()).unwrap_or_else(|| Process::default().agent_image)
+    }
+
+    /// The host directory; an empty value counts as none.
+    pub fn mount_directory(&self) -> String {
+        given(self.mount_path.as_deref()).unwrap_or_else(|| Process::default().mount_directory)
     }
 }
 
@@ -61,11 +70,7 @@ pub struct ProcessArguments {
     mount_image: Option<String>,
 
     #[command(flatten)]
-    agent: AgentArguments,
-
-    /// Host directory below which pods on ordinary nodes mount [default: /var/lib/juicefs/volume]
-    #[arg(long, env = "JUICEFS_MOUNT_PATH", value_name = "DIRECTORY", value_parser = absolute_path)]
-    mount_path: Option<String>,
+    pods: PodArguments,
 
     /// The nodes' /etc cannot be written: leave out the mount of /etc/updatedb.conf
     #[arg(long, env = "JUICEFS_IMMUTABLE", num_args = 0..=1, require_equals = true, value_name = "BOOL",
@@ -82,6 +87,11 @@ pub struct ProcessArguments {
 }
 
 impl ProcessArguments {
+    /// The part of which the controller has to know.
+    pub(super) fn pods(&self) -> &PodArguments {
+        &self.pods
+    }
+
     /// The settings these arguments stand for; an empty value counts as none.
     pub fn process(&self) -> Process {
         let default = Process::default();
@@ -89,8 +99,8 @@ impl ProcessArguments {
             driver: self.driver.name(),
             community_image: given(self.ce_mount_image.as_deref()).unwrap_or(default.community_image),
             enterprise_image: given(self.ee_mount_image.as_deref()).unwrap_or(default.enterprise_image),
-            agent_image: self.agent.image(),
-            mount_directory: given(self.mount_path.as_deref()).unwrap_or(default.mount_directory),
+            agent_image: self.pods.agent_image(),
+            mount_directory: self.pods.mount_directory(),
             immutable: self.immutable,
             no_update_config: self.no_update_config.as_deref() == Some("enabled"),
             kubernetes: self.kube_version,

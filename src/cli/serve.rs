@@ -59,12 +59,13 @@ impl ServeArguments {
     async fn serve(&self) -> anyhow::Result<()> {
         let (metrics, duties_metrics) = Metrics::with(ControllerMetrics::register);
         let process = self.process.process();
-        let (driver, agent_image) = (process.driver.clone(), process.agent_image.clone());
+        let driver = process.driver.clone();
         let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, None, metrics)?;
         let signals = Signals::new().context("cannot wait for signals")?;
         let calls = webhook.metrics().api_calls.clone();
         let installation = self.installation.find("serve", calls).await?;
-        let controller = self.duties.controller(installation.clone(), driver, agent_image, duties_metrics)?;
+        let controller =
+            self.duties.controller(installation.clone(), driver, self.process.pods(), duties_metrics)?;
         tokio::select! {
             checked = checked(&controller) => checked?,
             _ = signals.next() => return Ok(()),

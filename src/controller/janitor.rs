@@ -1,5 +1,5 @@
 //! Sets pods free that are over and cannot go: a mount that nobody serves any more, in one of their volumes, keeps the
-//! kubelet from removing it.
+//! kubelet from removing it. And removes the directories that pods leave on a node.
 //!
 //! What detaches the mount is a short-lived pod on the same node (`jfs-agent release`). It has no privilege: it removes
 //! the directory that carries the mount, in a namespace that does not see it, and the kernel does the rest. It runs in a
@@ -7,6 +7,7 @@
 
 mod release;
 pub mod stuck;
+pub mod tidy;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,8 +29,9 @@ use tokio::{
 };
 
 use self::{
-    release::{LABEL, Outcome, outcome},
+    release::{LABEL, Outcome, Work, outcome},
     stuck::Stuck,
+    tidy::Leftovers,
 };
 use super::{
     Task,
@@ -62,6 +64,10 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// The kubelet's directory on the nodes.
     pub kubelet_directory: String,
+    /// Where pods on ordinary nodes mount.
+    pub mount_directory: String,
+    /// How long what they leave there is collected before it is removed.
+    pub tidy_after: Duration,
     /// The image of `jfs-agent`, where the `ConfigMap` names none.
     pub image: String,
 }
@@ -75,6 +81,7 @@ pub struct Janitor {
     metrics: ControllerMetrics,
     /// By UID.
     waiting: Mutex<HashMap<String, Waiting>>,
+    leftovers: Mutex<Leftovers>,
 }
 
 /// A pod that is over.
@@ -95,7 +102,15 @@ impl Janitor {
         events: Events,
         metrics: ControllerMetrics,
     ) -> Self {
-        Self { client, settings, configuration, events, metrics, waiting: Mutex::default() }
+        Self {
+            client,
+            settings,
+            configuration,
+            events,
+            metrics,
+            waiting: Mutex::default(),
+            leftovers: Mutex::default(),
+        }
     }
 
     /// Takes note of a pod as it is now.
@@ -113,8 +128,19 @@ impl Janitor {
         waiting.insert(uid.to_owned(), Waiting { stuck, about, due, tries: 0 });
     }
 
-    /// A pod has gone, or is not over after all.
-    pub fn gone(&self, uid: &str) {
+    /// A pod has gone.
+    pub fn has_gone(&self, pod: &SlimPod) {
+        self.gone(pod.metadata.uid.as_deref().unwrap_or_default());
+        if self.settings.namespace.is_none() {
+            return;
+        }
+        if let Some((node, names)) = tidy::left(&pod.metadata, &pod.spec, &self.settings.mount_directory) {
+            self.leftovers().add(node, names, Instant::now());
+        }
+    }
+
+    /// A pod is not over after all, or has gone.
+    fn gone(&self, uid: &str) {
         let known = self.lock().remove(uid).is_some();
         if known {
             self.count();
@@ -141,6 +167,12 @@ impl Janitor {
                 let janitor = Arc::clone(&self);
                 under_way.spawn(async move { janitor.set_free(&uid, &stuck, &about).await });
             }
+            let most = MOST.saturating_sub(under_way.len());
+            let left = self.leftovers().due(most, self.settings.tidy_after, Instant::now());
+            for (node, names) in left {
+                let janitor = Arc::clone(&self);
+                under_way.spawn(async move { janitor.tidy(node, &names).await });
+            }
             self.count();
         }
     }
@@ -160,7 +192,7 @@ impl Janitor {
 
     async fn set_free(&self, uid: &str, stuck: &Stuck, about: &ObjectReference) {
         let started = Instant::now();
-        let done = self.release(uid, stuck).await;
+        let done = self.have_done(Work::release(&self.settings.kubelet_directory, uid, stuck)).await;
         self.metrics.reconciled(
             Task::Release,
             done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
@@ -204,21 +236,39 @@ impl Janitor {
         }
     }
 
-    /// Has a pod on the node detach the mounts, and waits for it.
-    async fn release(&self, uid: &str, stuck: &Stuck) -> Result<(), Problem> {
+    async fn tidy(&self, node: String, names: &[String]) {
+        let started = Instant::now();
+        let done = self.have_done(Work::tidy(&self.settings.mount_directory, node.clone(), names)).await;
+        let outcome = done.as_ref().map_or_else(Problem::outcome, |()| "ok");
+        self.metrics.reconciled(Task::Tidy, outcome, started.elapsed());
+        let directories = names.len();
+        match done {
+            Ok(()) => tracing::debug!(node, directories, "removed what pods had left on a node"),
+            // They are empty, and cost an entry each.
+            Err(problem) => {
+                tracing::info!(node, directories, "pods have left directories on a node: {problem}")
+            }
+        }
+    }
+
+    /// Has a pod on the node remove directories, and waits for it.
+    async fn have_done(&self, work: Work) -> Result<(), Problem> {
         let Some(namespace) = self.settings.namespace.as_deref() else {
             return Err(Problem::Waits("the janitor is switched off".to_owned()));
         };
         let config = self.configuration.borrow().clone();
-        let pod = release::pod(&self.settings, config.as_deref().map(|config| &config.agent), uid, stuck);
-        let name = pod.metadata.name.clone().unwrap_or_default();
+        let mut name = work.name.clone();
+        let pod = release::pod(work, &self.settings.image, config.as_deref().map(|config| &config.agent));
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let what = || format!("pod \"{namespace}/{name}\"");
         match pods.create(&PostParams::default(), &pod).await {
             // Of somebody who led before, or of a try whose end was not seen.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            made => drop(made.map_err(Problem::api(what()))?),
+            made => {
+                let made = made.map_err(Problem::api(format!("pod \"{namespace}/{name}\"")))?;
+                name = made.metadata.name.unwrap_or(name);
+            }
         }
+        let what = || format!("pod \"{namespace}/{name}\"");
         let end = Instant::now() + LIMIT;
         let done = loop {
             match outcome(&pods.get(&name).await.map_err(Problem::api(what()))?) {
@@ -258,6 +308,10 @@ impl Janitor {
     fn count(&self) {
         let late = self.lock().values().filter(|pod| pod.tries > 0 || pod.due.is_none()).count();
         self.metrics.stuck(late);
+    }
+
+    fn leftovers(&self) -> MutexGuard<'_, Leftovers> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {

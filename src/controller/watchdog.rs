@@ -154,7 +154,7 @@ impl Watchdog {
                 }
                 Event::Apply(pod) => self.look(&pod).await,
                 Event::Delete(pod) => {
-                    self.janitor.gone(pod.metadata.uid.as_deref().unwrap_or_default());
+                    self.janitor.has_gone(&pod);
                     self.retain(|found| found.about.uid != pod.metadata.uid);
                 }
             }

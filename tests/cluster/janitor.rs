@@ -90,6 +90,7 @@ fn changes() -> Vec<(&'static str, Value, &'static str)> {
         ("/activeDeadlineSeconds", json!(86400), "no token"),
         ("/volumes/0/hostPath/path", json!("/"), "emptyDir directories"),
         ("/volumes/0/hostPath/path", json!("/var/lib/kubelet/pods/a/volumes/b"), "emptyDir directories"),
+        ("/volumes/0/hostPath/path", json!("/var/lib"), "emptyDir directories"),
         ("/containers/0/volumeMounts/0/subPath", json!("kubernetes.io~secret"), "emptyDir directories"),
         ("/containers/0/volumeMounts/0/mountPropagation", json!("HostToContainer"), "emptyDir directories"),
     ]
@@ -141,6 +142,10 @@ async fn pods_that_cannot_go_are_set_free_by_pods_that_may_do_nothing_else() {
     let account = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
     let controller = control_plane::client(&account).await;
     assert_eq!(may(&controller, "as-it-is", &spec).await, Ok(()));
+    let mut tidy = spec.clone();
+    set(&mut tidy, "/volumes/0/hostPath/path", json!("/var/lib/juicefs"));
+    set(&mut tidy, "/containers/0/volumeMounts/0/subPath", json!("volume"));
+    assert_eq!(may(&controller, "tidy", &tidy).await, Ok(()));
     for (path, value, reason) in changes() {
         let mut other = spec.clone();
         set(&mut other, path, value.clone());

@@ -273,7 +273,7 @@ fn programs(plane: &ControlPlane) -> [Program; 2] {
     let kubeconfig =
         |name: &str| runtime.block_on(plane.kubeconfig(OURS, &format!("juicefs-sidecar-{name}")));
     let controller = Program::start(|command| {
-        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"]);
+        command.args(["controller", "--metrics-listen=127.0.0.1:0", "--tidy-after=1s", "--kubeconfig"]);
         command.arg(kubeconfig("controller")).env("POD_NAMESPACE", OURS);
     });
     let webhook = Program::start(|command| {

@@ -276,8 +276,17 @@ fn a_pod_that_says_so_is_classic_and_leaves_nothing_behind_either() {
     node.apply(&pod("classic", &annotations, &spec(WAIT)));
     node.ready("classic");
     assert_eq!(node.shell("classic", "echo x >/data/classic && cat /data/classic").unwrap(), "x\n");
-    assert!(node.pod("classic")["spec"]["initContainers"].as_array().unwrap().len() == 1);
+    let made = node.pod("classic");
+    assert!(made["spec"]["initContainers"].as_array().unwrap().len() == 1);
+    let volumes = made["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "v").unwrap();
+    let place = volume["hostPath"]["path"].as_str().unwrap().strip_suffix("/mnt").unwrap();
+    assert!(node.inside(&["test", "-d", place]).is_ok(), "{place}");
     delete(node, "classic");
+    eventually("its directory to go", || match node.inside(&["ls", "-d", place]) {
+        Ok(found) => Err(found),
+        Err(_) => Ok(()),
+    });
 }
 
 #[test]

@@ -6,7 +6,10 @@ use clap::{Args, builder::BoolishValueParser};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    cli::{installation::Installation, process::absolute_path},
+    cli::{
+        installation::Installation,
+        process::{PodArguments, absolute_path},
+    },
     controller::{
         Controller, LEASE, Provisioning, janitor,
         keeper::Source,
@@ -167,12 +170,21 @@ struct JanitorArguments {
     /// The kubelet's directory on the nodes
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/kubelet", value_parser = absolute_path)]
     kubelet_directory: String,
+
+    /// How long the directories that pods leave on a node are collected before they are removed together
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = tidy_duration)]
+    tidy_after: Duration,
 }
 
 impl JanitorArguments {
-    fn settings(&self, image: String) -> janitor::Settings {
-        let namespace = Some(self.janitor_namespace.clone()).filter(|namespace| !namespace.is_empty());
-        janitor::Settings { namespace, kubelet_directory: self.kubelet_directory.clone(), image }
+    fn settings(&self, pods: &PodArguments) -> janitor::Settings {
+        janitor::Settings {
+            namespace: Some(self.janitor_namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            kubelet_directory: self.kubelet_directory.trim_end_matches('/').to_owned(),
+            mount_directory: pods.mount_directory().trim_end_matches('/').to_owned(),
+            tidy_after: self.tidy_after,
+            image: pods.agent_image(),
+        }
     }
 }
 
@@ -181,6 +193,14 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     duration
         .filter(|duration| (3..=3_600).contains(&duration.as_secs()))
         .ok_or_else(|| "write whole seconds from 3s to 1h".to_owned())
+}
+
+fn tidy_duration(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_hours(24);
+    duration::parse(text)
+        .ok()
+        .filter(|duration| (Duration::from_secs(1)..=longest).contains(duration))
+        .ok_or_else(|| "write a duration from 1s to 24h".to_owned())
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
@@ -206,7 +226,7 @@ impl DutyArguments {
         &self,
         installation: Installation,
         driver: String,
-        agent_image: String,
+        pods: &PodArguments,
         metrics: ControllerMetrics,
     ) -> anyhow::Result<Controller> {
         let Installation { client, namespace, config_map } = installation;
@@ -243,7 +263,7 @@ impl DutyArguments {
                     .filter(|namespace| !namespace.is_empty())
                     .map(|namespace| (namespace, Timing::of(self.election.leader_election_lease_duration))),
             }),
-            janitor: self.janitor.settings(agent_image),
+            janitor: self.janitor.settings(pods),
             pod: self.pod_name.clone(),
             metrics,
         })

@@ -12,8 +12,8 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::{Settings, stuck::Stuck};
-use crate::config::Agent;
+use super::stuck::Stuck;
+use crate::{config::Agent, inject::MOUNT};
 
 /// What tells these pods from others.
 pub(super) const LABEL: &str = "sidecar.juicefs.com/release";
@@ -23,49 +23,90 @@ const ACCOUNT: &str = "juicefs-sidecar-janitor";
 const DIRECTORY: &str = "/volumes";
 /// The kubelet's directory for them.
 const EMPTY_DIRECTORIES: &str = "kubernetes.io~empty-dir";
+/// The volume of the pod.
+const VOLUME: &str = "node";
 /// Seconds after which the kubelet gives it up, pulling its image included.
 const DEADLINE: i64 = 120;
 
+/// What a pod is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Work {
+    /// What the pod is called; what it begins with, if it ends with a dash.
+    pub(super) name: String,
+    /// Its node.
+    pub(super) node: String,
+    /// A directory there.
+    pub(super) directory: String,
+    /// The directory in that one which the pod sees.
+    pub(super) below: String,
+    /// Directories to be removed in there, with what is mounted on them.
+    pub(super) mountpoints: Vec<String>,
+}
+
+impl Work {
+    /// Detaches the mounts of a pod that cannot go.
+    pub(super) fn release(kubelet_directory: &str, uid: &str, stuck: &Stuck) -> Self {
+        Self {
+            name: format!("release-{}", uid.to_ascii_lowercase()),
+            node: stuck.node.clone(),
+            directory: format!("{kubelet_directory}/pods/{uid}/volumes"),
+            below: EMPTY_DIRECTORIES.to_owned(),
+            mountpoints: stuck.mountpoints.clone(),
+        }
+    }
+
+    /// Removes directories that pods have left on a node.
+    pub(super) fn tidy(mount_directory: &str, node: String, directories: &[String]) -> Self {
+        let (parent, name) = mount_directory.rsplit_once('/').unwrap_or_default();
+        let both = |directory: &String| [format!("{directory}/{MOUNT}"), directory.clone()];
+        Self {
+            name: "tidy-".to_owned(),
+            node,
+            directory: if parent.is_empty() { "/".to_owned() } else { parent.to_owned() },
+            below: name.to_owned(),
+            mountpoints: directories.iter().flat_map(both).collect(),
+        }
+    }
+}
+
 /// The pod. The kubelet binds a `subPath` without what is mounted below it, which is what lets it do its work without
 /// privilege.
-pub(super) fn pod(settings: &Settings, agent: Option<&Agent>, uid: &str, stuck: &Stuck) -> Pod {
+pub(super) fn pod(work: Work, image: &str, agent: Option<&Agent>) -> Pod {
     let given = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
     let mut command = vec!["/jfs-agent".to_owned(), "release".to_owned(), format!("--directory={DIRECTORY}")];
-    command.extend(stuck.mountpoints.iter().map(|mountpoint| format!("--mountpoint={mountpoint}")));
+    command.extend(work.mountpoints.iter().map(|mountpoint| format!("--mountpoint={mountpoint}")));
     let container = Container {
         name: "release".to_owned(),
-        image: Some(
-            given(agent.and_then(|agent| agent.image.as_ref())).unwrap_or_else(|| settings.image.clone()),
-        ),
+        image: Some(given(agent.and_then(|agent| agent.image.as_ref())).unwrap_or_else(|| image.to_owned())),
         image_pull_policy: given(agent.and_then(|agent| agent.image_pull_policy.as_ref())),
         command: Some(command),
         resources: Some(resources()),
         security_context: Some(security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![VolumeMount {
-            name: "pod".to_owned(),
+            name: VOLUME.to_owned(),
             mount_path: DIRECTORY.to_owned(),
-            sub_path: Some(EMPTY_DIRECTORIES.to_owned()),
+            sub_path: Some(work.below),
             ..VolumeMount::default()
         }]),
         ..Container::default()
     };
     let volume = Volume {
-        name: "pod".to_owned(),
-        host_path: Some(HostPathVolumeSource {
-            path: format!("{}/pods/{uid}/volumes", settings.kubelet_directory),
-            type_: Some("Directory".to_owned()),
-        }),
+        name: VOLUME.to_owned(),
+        host_path: Some(HostPathVolumeSource { path: work.directory, type_: Some("Directory".to_owned()) }),
         ..Volume::default()
     };
+    let (name, generate_name) =
+        if work.name.ends_with('-') { (None, Some(work.name)) } else { (Some(work.name), None) };
     Pod {
         metadata: ObjectMeta {
-            name: Some(format!("release-{}", uid.to_ascii_lowercase())),
+            name,
+            generate_name,
             labels: Some([(LABEL.to_owned(), "true".to_owned())].into()),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            node_name: Some(stuck.node.clone()),
+            node_name: Some(work.node),
             restart_policy: Some("Never".to_owned()),
             active_deadline_seconds: Some(DEADLINE),
             service_account_name: Some(ACCOUNT.to_owned()),
@@ -152,44 +193,56 @@ mod tests {
 
     use super::*;
 
-    fn made(agent: Option<&Agent>) -> Value {
-        let settings = Settings {
-            namespace: None,
-            kubelet_directory: "/var/lib/kubelet".to_owned(),
-            image: "juicefs-sidecar:1".to_owned(),
-        };
-        let stuck =
-            Stuck { node: "n".to_owned(), mountpoints: vec!["data/mnt".to_owned(), "other/mnt".to_owned()] };
-        serde_json::to_value(pod(&settings, agent, "0A-1", &stuck)).unwrap()
+    fn made(work: Work, agent: Option<&Agent>) -> Value {
+        serde_json::to_value(pod(work, "juicefs-sidecar:1", agent)).unwrap()
+    }
+
+    fn stuck() -> Work {
+        let mountpoints = vec!["data/mnt".to_owned(), "other/mnt".to_owned()];
+        Work::release("/var/lib/kubelet", "0A-1", &Stuck { node: "n".to_owned(), mountpoints })
     }
 
     #[test]
     fn it_sees_the_volumes_of_that_pod_and_nothing_else() {
-        let pod = made(None);
+        let pod = made(stuck(), None);
         let spec = &pod["spec"];
         assert_eq!(pod["metadata"]["name"], "release-0a-1");
-        assert_eq!(
-            spec["volumes"],
-            json!([{"name": "pod", "hostPath": {"path": "/var/lib/kubelet/pods/0A-1/volumes", "type": "Directory"}}])
-        );
+        let path = json!({"path": "/var/lib/kubelet/pods/0A-1/volumes", "type": "Directory"});
+        assert_eq!(spec["volumes"], json!([{"name": "node", "hostPath": path}]));
         let container = &spec["containers"][0];
-        assert_eq!(
-            container["command"],
-            json!([
-                "/jfs-agent",
-                "release",
-                "--directory=/volumes",
-                "--mountpoint=data/mnt",
-                "--mountpoint=other/mnt"
-            ])
-        );
+        let command = [
+            "/jfs-agent",
+            "release",
+            "--directory=/volumes",
+            "--mountpoint=data/mnt",
+            "--mountpoint=other/mnt",
+        ];
+        assert_eq!(container["command"], json!(command));
+        assert_eq!(container["volumeMounts"][0]["subPath"], "kubernetes.io~empty-dir");
         assert_eq!((&container["image"], &spec["nodeName"]), (&json!("juicefs-sidecar:1"), &json!("n")));
+    }
+
+    #[test]
+    fn directories_that_were_left_go_with_what_is_in_them() {
+        let work = Work::tidy("/var/lib/juicefs/volume", "n".to_owned(), &["a".to_owned()]);
+        let pod = made(work, None);
+        assert_eq!(
+            (&pod["metadata"]["name"], &pod["metadata"]["generateName"]),
+            (&Value::Null, &json!("tidy-"))
+        );
+        assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["path"], "/var/lib/juicefs");
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["volumeMounts"][0]["subPath"], "volume");
+        let command =
+            ["/jfs-agent", "release", "--directory=/volumes", "--mountpoint=a/mnt", "--mountpoint=a"];
+        assert_eq!(container["command"], json!(command));
+        assert_eq!(Work::tidy("/volume", "n".to_owned(), &[]).directory, "/");
     }
 
     #[test]
     fn the_configuration_names_the_image() {
         let agent = Agent { image: Some("mirror/agent:2".to_owned()), ..Agent::default() };
-        assert_eq!(made(Some(&agent))["spec"]["containers"][0]["image"], "mirror/agent:2");
+        assert_eq!(made(stuck(), Some(&agent))["spec"]["containers"][0]["image"], "mirror/agent:2");
     }
 
     #[test]

@@ -102,11 +102,21 @@ pub struct Volume {
     pub name: String,
     /// A claim.
     pub persistent_volume_claim: Option<ClaimSource>,
+    /// A directory of the node.
+    pub host_path: Option<HostPath>,
     /// A claim that is made for the pod.
     pub ephemeral: Option<serde::de::IgnoredAny>,
     /// Files made of the pod's own fields.
     #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardApi>,
+}
+
+/// A directory of the node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostPath {
+    /// Where.
+    pub path: String,
 }
 
 /// A claim by name.
