@@ -307,7 +307,7 @@ fn what_an_application_writes_while_it_ends_is_there_afterwards() {
 /// left that nobody serves, and the kubelet cannot remove it.
 fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
     let names: Vec<_> = (0..rounds(2)).map(|number| format!("{what}-{number}")).collect();
-    let slow = "trap 'sleep 5; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
+    let slow = "trap 'echo ending; sleep 8; exit 0' TERM; while :; do sleep 3600 & wait $!; done";
     for name in &names {
         node.apply(&pod(name, &json!({}), &spec(slow)));
     }
@@ -316,6 +316,11 @@ fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
         node.ready(name);
         let pod = node.pod(name);
         node.kubectl(&["delete", "pod", name, "--wait=false"]).unwrap();
+        // Until then the kubelet may not know, and starts again what is killed.
+        eventually("the application to be told", || {
+            let said = node.kubectl(&["logs", name, "--container", "app"])?;
+            if said.contains("ending") { Ok(()) } else { Err(said) }
+        });
         kill(&pod);
         uids.push((uid(&pod), std::time::Instant::now()));
     }
