@@ -246,7 +246,7 @@ impl Janitor {
             Ok(()) => tracing::debug!(node, directories, "removed what pods had left on a node"),
             // They are empty, and cost an entry each.
             Err(problem) => {
-                tracing::info!(node, directories, "pods have left directories on a node: {problem}")
+                tracing::info!(node, directories, "pods have left directories on a node: {problem}");
             }
         }
     }

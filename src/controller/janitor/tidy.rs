@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(leftovers.due(8, after, now + after), []);
         assert_eq!(leftovers.due(8, after, now + after * 2).len(), 1);
         // Many are not waited for, and no command is too long.
-        leftovers.add("n".to_owned(), (0..MOST_AT_ONCE + 1).map(|number| number.to_string()).collect(), now);
+        leftovers.add("n".to_owned(), (0..=MOST_AT_ONCE).map(|number| number.to_string()).collect(), now);
         assert_eq!(leftovers.due(8, after, now)[0].1.len(), MOST_AT_ONCE);
         assert_eq!(leftovers.due(8, after, now), []);
         assert_eq!(leftovers.due(8, after, now + after)[0].1.len(), 1);
