@@ -26,7 +26,8 @@ fn pod(name: &str, started: bool) -> Value {
         "volumes": [{"container": "jfs-mount", "volume": "v", "source": "persistentVolumeClaim", "shared": "emptyDir"}]});
     json!({
         "metadata": {"namespace": "app", "name": name, "annotations": {STATUS: status.to_string()}},
-        "spec": {"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]},
+        "spec": {"initContainers": [{"name": "jfs-mount"}], "containers": [],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]},
         "status": {"phase": "Running", "initContainerStatuses": [{"name": "jfs-mount", "image": "", "imageID": "",
             "ready": started, "started": started, "restartCount": 0, "state": {"running": {}}}]},
     })
@@ -262,6 +263,7 @@ const FAULTS: [Fault; 27] = [
         |facts| {
             let mut plain = pod("plain", true);
             plain["metadata"]["annotations"] = json!({});
+            plain["spec"]["initContainers"] = json!([]);
             facts.pods = Ok(vec![object(plain)]);
         },
         "have a JuiceFS claim and no client, so their volume is missing: app/plain",

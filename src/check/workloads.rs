@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 
 use super::{Facts, Finding, few, storage::title};
 use crate::{
+    controller::watchdog::{
+        judge::judge,
+        pod::{Spec, Status},
+    },
     inject::status::STATUS,
     pod::labels::{self, POD_SECURITY},
     running,
@@ -148,46 +152,43 @@ pub(super) fn pods(facts: &Facts) -> Vec<Finding> {
         "they have a JuiceFS claim and no client, so their volume is missing",
         "delete them, so that they are made again: they came while the webhook was away, or before the label",
     );
-    bad(&stuck, "they should be gone and are not", "docs/agent.md says what holds a pod");
+    bad(
+        &stuck,
+        "they should be gone and are not",
+        "their events say why, and docs/install.md (\"Pods that cannot go\") what sets them free",
+    );
     if findings.is_empty() {
         findings.push(Finding::good(AREA, format!("{} injected, all clients serve", read.len())));
     }
     findings
 }
 
-/// Living pods with a claim of one of our classes that nothing was injected into.
+/// Living pods with a claim of one of our classes and no client, as the controller's watchdog judges them.
 fn without_client(facts: &Facts, pods: &[Pod]) -> Vec<String> {
-    let ours: BTreeSet<&str> = facts
-        .classes
-        .iter()
-        .flatten()
-        .filter(|class| class.provisioner == facts.driver)
-        .filter_map(|class| class.metadata.name.as_deref())
-        .collect();
-    let claims: BTreeSet<String> = facts
-        .claims
-        .iter()
-        .flatten()
-        .filter(|claim| {
-            let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
-            class.is_some_and(|class| ours.contains(class))
-        })
-        .map(|claim| title(&claim.metadata))
-        .collect();
+    let classes = facts.classes.iter().flatten().filter(|class| class.provisioner == facts.driver);
+    let classes: BTreeSet<&str> = classes.filter_map(|class| class.metadata.name.as_deref()).collect();
+    let is_ours = |claim: &&PersistentVolumeClaim| {
+        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+        class.is_some_and(|class| classes.contains(class))
+    };
+    let claims: BTreeSet<String> =
+        facts.claims.iter().flatten().filter(is_ours).map(|claim| title(&claim.metadata)).collect();
     let lacks = |pod: &&Pod| {
-        let annotations = pod.metadata.annotations.as_ref();
-        let injected = annotations.is_some_and(|annotations| annotations.contains_key(STATUS));
-        let disabled = pod.metadata.labels.as_ref().and_then(|all| all.get(labels::DISABLE));
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let mut names = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
-        !injected
-            && disabled.is_none_or(|value| value != "true")
-            && !matches!(phase, Some("Succeeded" | "Failed"))
-            && names.any(|source| claims.contains(&format!("{namespace}/{}", source.claim_name)))
+        slim(pod).is_some_and(|(spec, status)| {
+            let found = judge(&pod.metadata, &spec, status.as_ref());
+            found.iter().any(|finding| claims.contains(&format!("{namespace}/{}", finding.claim)))
+        })
     };
     pods.iter().filter(lacks).map(|pod| title(&pod.metadata)).collect()
+}
+
+/// A pod as far as the watchdog reads it.
+fn slim(pod: &Pod) -> Option<(Spec, Option<Status>)> {
+    let spec = serde_json::to_value(pod.spec.as_ref()?).and_then(serde_json::from_value).ok()?;
+    let status =
+        pod.status.as_ref().map(|status| serde_json::to_value(status).and_then(serde_json::from_value));
+    Some((spec, status.transpose().ok()?))
 }
 
 /// Whether an injected pod should have been gone for a while. The timestamp of a deletion is when its grace ends.
