@@ -198,19 +198,12 @@ impl Janitor {
             done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
             started.elapsed(),
         );
-        let tries = {
-            let mut waiting = self.lock();
-            let Some(pod) = waiting.get_mut(uid) else { return };
-            let pause = PAUSES[pod.tries.min(PAUSES.len() - 1)];
-            pod.due = Some(Instant::now() + pause);
-            pod.tries += 1;
-            pod.tries
-        };
+        let tries = self.tried(uid);
         let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
         let node = stuck.node.as_str();
         match done {
             // What is told again and again is not read.
-            Ok(()) if tries > 1 => {
+            Ok(()) if tries.is_some_and(|tries| tries > 1) => {
                 tracing::warn!(
                     namespace,
                     pod = name,
@@ -224,6 +217,7 @@ impl Janitor {
                 let note = "the pod was over and a mount that nobody serves any more kept it; the mount was detached";
                 self.events.send(EventType::Normal, Reason::MountDetached, note, about).await;
             }
+            Err(_) if tries.is_none() => {}
             Err(problem) => {
                 tracing::warn!(namespace, pod = name, node, "a pod cannot go: {problem}");
                 let note = format!(
@@ -234,6 +228,15 @@ impl Janitor {
                 self.events.send(EventType::Warning, Reason::MountNotDetached, &note, about).await;
             }
         }
+    }
+
+    /// Counts a try, and says when the next may come; how many there were, unless the pod has gone meanwhile.
+    fn tried(&self, uid: &str) -> Option<usize> {
+        let mut waiting = self.lock();
+        let pod = waiting.get_mut(uid)?;
+        pod.due = Some(Instant::now() + PAUSES[pod.tries.min(PAUSES.len() - 1)]);
+        pod.tries += 1;
+        Some(pod.tries)
     }
 
     async fn tidy(&self, node: String, names: &[String]) {
