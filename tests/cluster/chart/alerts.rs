@@ -8,7 +8,7 @@ use super::{folder, objects};
 
 /// Series of an installation that is well, a value each minute for three hours: a webhook, a leader and one that stood by
 /// until now, with figures of a time when it led.
-const WELL: [(&str, &str); 20] = [
+const WELL: [(&str, &str); 21] = [
     ("reviews_total{code='injected',instance='w'}", "0+5x180"),
     ("reviews_total{code='internal-error',instance='w'}", "3x180"),
     ("certificate_not_after_timestamp_seconds{instance='w'}", "864000x180"),
@@ -28,11 +28,12 @@ const WELL: [(&str, &str); 20] = [
     ("registration_held_back{instance='a'}", "0x180"),
     ("registration_waits{instance='a'}", "0x180"),
     ("stuck_pods{instance='a'}", "0x180"),
+    ("other_registrations{instance='a'}", "0x180"),
     ("registration_changes_total{instance='a'}", "2x180"),
 ];
 
 /// An alert, and the one series that is as it should not be when it fires; without values it is not there.
-const ILL: [(&str, &str, &str); 16] = [
+const ILL: [(&str, &str, &str); 17] = [
     ("WebhookAbsent", "reviews_total", ""),
     ("InternalErrors", "reviews_total{code='internal-error',instance='w'}", "0+1x180"),
     ("CertificateExpires", "certificate_not_after_timestamp_seconds{instance='w'}", "100000x180"),
@@ -46,6 +47,7 @@ const ILL: [(&str, &str, &str); 16] = [
     ("ClaimsWithoutCredentials", "claims_without_credentials{instance='a'}", "1x180"),
     ("PodsWithoutClient", "uninjected_pods{instance='a'}", "1x180"),
     ("PodsStuck", "stuck_pods{instance='a'}", "1x180"),
+    ("OtherRegistrations", "other_registrations{instance='a'}", "1x180"),
     ("RegistrationHeldBack", "registration_held_back{instance='a'}", "1x180"),
     ("RegistrationWaits", "registration_waits{instance='a'}", "1x180"),
     ("RegistrationFought", "registration_changes_total{instance='a'}", "0+1x180"),
