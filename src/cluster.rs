@@ -10,6 +10,7 @@ pub mod client;
 mod configuration;
 pub(crate) mod follow;
 mod live;
+pub(crate) mod pages;
 mod secrets;
 mod slim;
 mod snapshot;

@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use self::objects::Objects;
 pub use self::{
-    objects::Kind,
+    driver::USUAL_NAMESPACE,
+    objects::{CONTROLLER, Kind, NODE_PLUGIN},
     steps::{State, Step},
 };
 use crate::{

@@ -88,9 +88,15 @@ impl Archive {
         self.files.push((name.replace("..", "_"), text.as_bytes().to_vec()));
     }
 
-    /// The names of the files, and what is missing.
-    pub fn contents(&self) -> (impl Iterator<Item = &str>, &[String]) {
-        (self.files.iter().map(|(name, _)| name.as_str()), &self.left_out)
+    /// The names of the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What is missing, as sentences.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The archive, `tar` and `gzip`; at a time in seconds since 1970.

@@ -28,14 +28,13 @@ use crate::{
     check::{Facts, Finding, Level, Seen, Trial, findings, is_labelled, secrets},
     cluster::client::ClientArguments,
     controller::{LEASE, MANAGER, certificates::SERVING},
+    migration::CONTROLLER,
     notation::Version,
     offline::{configuration::CONFIG_MAP, render},
     telemetry::ApiCalls,
     tls::inspect::seconds,
 };
 
-/// The Go driver's controller, as its chart and manifests call it.
-const GO_CONTROLLER: &str = "app=juicefs-csi-controller";
 /// Namespaces whose claims and pods are looked at.
 const MOST_NAMESPACES: usize = 200;
 
@@ -195,7 +194,9 @@ async fn of_classes(
 
 async fn go_controllers(client: &Client) -> Seen<Vec<String>> {
     // The chart makes a StatefulSet of it, other manifests a Deployment; both have pods with this label.
-    let pods = list::<Pod>(&Api::all(client.clone()), &ListParams::default().labels(GO_CONTROLLER)).await?;
+    let pods =
+        list::<Pod>(&Api::all(client.clone()), &ListParams::default().labels(&format!("app={CONTROLLER}")))
+            .await?;
     let title = |pod: Pod| {
         let (namespace, name) = (pod.metadata.namespace, pod.metadata.name);
         format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())

@@ -34,7 +34,10 @@ use crate::{
     config::Process,
     controller::MANAGER,
     inject::DONE,
-    migration::{self, Change, Effect, Kind, Read, Report, Scope, State, Step},
+    migration::{
+        self, CONTROLLER, Change, Effect, Kind, NODE_PLUGIN, Read, Report, Scope, State, Step,
+        USUAL_NAMESPACE,
+    },
     offline::{
         Configuration, Document, Manifests,
         configuration::CONFIG_MAP,
@@ -44,10 +47,6 @@ use crate::{
     telemetry::ApiCalls,
 };
 
-/// Programs of the driver, as its chart and manifests label them.
-const DRIVERS: &str = "app in (juicefs-csi-controller,juicefs-csi-node)";
-/// Where the driver is unless its controller is found elsewhere.
-const USUAL_NAMESPACE: &str = "kube-system";
 /// Objects without a namespace in manifests are in this one.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -153,7 +152,7 @@ struct Cluster<'a> {
 impl Cluster<'_> {
     async fn read(mut self, process: &Process) -> Read {
         let all = ListParams::default();
-        let drivers = ListParams::default().labels(DRIVERS);
+        let drivers = ListParams::default().labels(&format!("app in ({CONTROLLER},{NODE_PLUGIN})"));
         let mut found = Vec::new();
         found.extend(self.all::<Namespace>(Some(Kind::Namespaces), &all).await);
         found.extend(self.all::<StorageClass>(Some(Kind::Classes), &all).await);

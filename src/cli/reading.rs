@@ -3,11 +3,9 @@
 use kube::{Api, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use crate::check::Seen;
+use crate::{check::Seen, cluster::pages::pages};
 
-/// So many objects are read with one call.
-const PAGE: u32 = 500;
-/// And so many calls are made for a kind.
+/// So many calls are made for a kind.
 const MOST_PAGES: usize = 200;
 
 /// What an API server says, in one line.
@@ -23,17 +21,12 @@ pub(super) async fn list<K>(api: &Api<K>, parameters: &ListParams) -> Seen<Vec<K
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let mut page = parameters.clone().limit(PAGE);
     let mut found = Vec::new();
-    for _ in 0..MOST_PAGES {
-        let list = api.list(&page).await.map_err(|error| said(&error))?;
-        found.extend(list.items);
-        match list.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) => page = page.continue_token(&next),
-            None => return Ok(found),
-        }
+    match pages(api, parameters, MOST_PAGES, |page| found.extend(page)).await {
+        Ok(true) => Ok(found),
+        Ok(false) => Err(format!("there are more than {}", found.len())),
+        Err(error) => Err(said(&error)),
     }
-    Err(format!("there are more than {}", found.len()))
 }
 
 /// One object, if there is one.

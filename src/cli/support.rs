@@ -104,10 +104,10 @@ impl Arguments {
             client.apiserver_version().await.context("cannot reach the API server")?;
             Ok(Box::pin(self.gather(&client)).await)
         })?;
-        for name in archive.contents().0 {
+        for name in archive.names() {
             output.tell(name);
         }
-        let left_out = archive.contents().1.len();
+        let left_out = archive.left_out().len();
         let now = seconds(SystemTime::now());
         let bytes = archive.finish(now).context("cannot pack")?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.output);

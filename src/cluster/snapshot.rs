@@ -5,6 +5,7 @@ use kube::{Api, Client, api::ListParams};
 use super::{
     caches::reason,
     live::Live,
+    pages::{PAGE, pages},
     slim::{Slim, Watched},
 };
 use crate::{
@@ -17,8 +18,6 @@ use crate::{
     },
 };
 
-/// So many objects are read with one call.
-const PAGE: u32 = 500;
 /// Pages of one kind; what is beyond is told.
 const MOST_PAGES: usize = 40;
 
@@ -65,23 +64,21 @@ struct Reading {
 
 impl Reading {
     async fn all<K: Watched>(&mut self, api: &Api<Slim<K>>, parameters: &ListParams) {
-        let mut page = parameters.clone().limit(PAGE);
-        for _ in 0..MOST_PAGES {
-            let list = match api.list(&page).await {
-                Ok(list) => list,
-                Err(error) => return self.unread.push(format!("{}: {}", K::PLURAL, reason(&error))),
-            };
-            for slim in list.items {
+        let Self { writer, unread } = self;
+        let read = pages(api, parameters, MOST_PAGES, |page: Vec<Slim<K>>| {
+            for slim in page {
                 match slim.object {
-                    Ok(object) => self.writer.apply(object),
-                    Err(ref error) => self.unread.push(format!("{} {:?}: {error}", K::KIND, slim.name())),
+                    Ok(object) => writer.apply(object),
+                    Err(ref error) => unread.push(format!("{} {:?}: {error}", K::KIND, slim.name())),
                 }
             }
-            match list.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => page = page.continue_token(&next),
-                None => return,
+        });
+        match read.await {
+            Ok(true) => {}
+            Ok(false) => {
+                unread.push(format!("{}: there are more than {}", K::PLURAL, MOST_PAGES * PAGE as usize));
             }
+            Err(error) => unread.push(format!("{}: {}", K::PLURAL, reason(&error))),
         }
-        self.unread.push(format!("{}: there are more than {}", K::PLURAL, MOST_PAGES * PAGE as usize));
     }
 }

@@ -5,6 +5,7 @@
 //! the directory that carries the mount, in a namespace that does not see it, and the kernel does the rest. It runs in a
 //! namespace of its own, whose admission policy fixes its shape.
 
+mod errand;
 mod release;
 pub mod stuck;
 pub mod tidy;
@@ -16,23 +17,14 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::{
-    Api, Client, Resource as _,
-    api::{DeleteParams, ListParams, PostParams},
-    core::ApiResource,
-    runtime::events::EventType,
-};
+use kube::{Client, Resource as _, core::ApiResource, runtime::events::EventType};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
-use self::{
-    release::{LABEL, Outcome, Work, outcome},
-    stuck::Stuck,
-    tidy::Leftovers,
-};
+use self::{errand::Errands, release::Work, stuck::Stuck, tidy::Leftovers};
 use super::{
     Task,
     events::{Events, Reason},
@@ -45,10 +37,6 @@ use crate::{config::Config, telemetry::ControllerMetrics};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether one is due.
 const ROUND: Duration = Duration::from_secs(1);
-/// How long a release may take, pulling its image included; the pod has a deadline of its own.
-const LIMIT: Duration = Duration::from_secs(150);
-/// How often to ask what became of it.
-const POLL: Duration = Duration::from_millis(500);
 /// After a release the kubelet tries again by itself, but with pauses of up to two minutes; after a failure this is how
 /// long the next try waits, and the last for all that follow.
 const PAUSES: [Duration; 3] = [Duration::from_mins(3), Duration::from_mins(10), Duration::from_hours(1)];
@@ -74,9 +62,8 @@ pub struct Settings {
 
 /// What sets them free.
 pub struct Janitor {
-    client: Client,
+    errands: Errands,
     settings: Settings,
-    configuration: watch::Receiver<Option<Arc<Config>>>,
     events: Events,
     metrics: ControllerMetrics,
     /// By UID.
@@ -103,9 +90,8 @@ impl Janitor {
         metrics: ControllerMetrics,
     ) -> Self {
         Self {
-            client,
+            errands: Errands::new(client, &settings, configuration),
             settings,
-            configuration,
             events,
             metrics,
             waiting: Mutex::default(),
@@ -156,7 +142,7 @@ impl Janitor {
 
     /// Sets free whatever is due, for ever.
     pub async fn run(self: Arc<Self>) {
-        self.sweep().await;
+        self.errands.sweep().await;
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut under_way = JoinSet::new();
@@ -192,7 +178,7 @@ impl Janitor {
 
     async fn set_free(&self, uid: &str, stuck: &Stuck, about: &ObjectReference) {
         let started = Instant::now();
-        let done = self.have_done(Work::release(&self.settings.kubelet_directory, uid, stuck)).await;
+        let done = self.errands.run(Work::release(&self.settings.kubelet_directory, uid, stuck)).await;
         self.metrics.reconciled(
             Task::Release,
             done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
@@ -241,7 +227,7 @@ impl Janitor {
 
     async fn tidy(&self, node: String, names: &[String]) {
         let started = Instant::now();
-        let done = self.have_done(Work::tidy(&self.settings.mount_directory, node.clone(), names)).await;
+        let done = self.errands.run(Work::tidy(&self.settings.mount_directory, node.clone(), names)).await;
         let outcome = done.as_ref().map_or_else(Problem::outcome, |()| "ok");
         self.metrics.reconciled(Task::Tidy, outcome, started.elapsed());
         let directories = names.len();
@@ -251,59 +237,6 @@ impl Janitor {
             Err(problem) => {
                 tracing::info!(node, directories, "pods have left directories on a node: {problem}");
             }
-        }
-    }
-
-    /// Has a pod on the node remove directories, and waits for it.
-    async fn have_done(&self, work: Work) -> Result<(), Problem> {
-        let Some(namespace) = self.settings.namespace.as_deref() else {
-            return Err(Problem::Waits("the janitor is switched off".to_owned()));
-        };
-        let config = self.configuration.borrow().clone();
-        let mut name = work.name.clone();
-        let pod = release::pod(work, &self.settings.image, config.as_deref().map(|config| &config.agent));
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        match pods.create(&PostParams::default(), &pod).await {
-            // Of somebody who led before, or of a try whose end was not seen.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            made => {
-                let made = made.map_err(Problem::api(format!("pod \"{namespace}/{name}\"")))?;
-                name = made.metadata.name.unwrap_or(name);
-            }
-        }
-        let what = || format!("pod \"{namespace}/{name}\"");
-        let end = Instant::now() + LIMIT;
-        let done = loop {
-            match outcome(&pods.get(&name).await.map_err(Problem::api(what()))?) {
-                Outcome::Done => break Ok(()),
-                Outcome::Failed(reason) => break Err(Problem::Waits(format!("{}: {reason}", what()))),
-                Outcome::Running if Instant::now() < end => sleep(POLL).await,
-                Outcome::Running => break Err(Problem::Silent(format!("{} does not end", what()))),
-            }
-        };
-        self.remove(&pods, &name).await;
-        done
-    }
-
-    /// Removes what earlier controllers have left.
-    async fn sweep(&self) {
-        let Some(namespace) = self.settings.namespace.as_deref() else { return };
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let left = match pods.list(&ListParams::default().labels(LABEL).limit(500)).await {
-            Ok(left) => left,
-            Err(error) => return tracing::debug!("janitor: {error}"),
-        };
-        for pod in left.iter().filter(|pod| !matches!(outcome(pod), Outcome::Running)) {
-            self.remove(&pods, pod.metadata.name.as_deref().unwrap_or_default()).await;
-        }
-    }
-
-    async fn remove(&self, pods: &Api<Pod>, name: &str) {
-        match pods.delete(name, &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            // It does nothing any more; the next controller tries again.
-            Err(error) => tracing::warn!(pod = name, "janitor: its pod cannot be removed: {error}"),
         }
     }
 

@@ -10,7 +10,7 @@ const AREA: &str = "driver";
 /// The container of the standard provisioner, where the driver's own is switched off.
 const STANDARD_PROVISIONER: &str = "csi-provisioner";
 /// The namespace where the driver is unless its owner chose another.
-const USUAL_NAMESPACE: &str = "kube-system";
+pub const USUAL_NAMESPACE: &str = "kube-system";
 
 /// A variable of the driver, and what becomes of it.
 struct Variable {

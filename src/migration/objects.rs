@@ -21,9 +21,10 @@ use crate::{
     volume::PersistentVolume,
 };
 
-/// The driver's controller and its node plugin, by their label `app`, which its chart and its manifests share.
-const CONTROLLER: &str = "juicefs-csi-controller";
-const NODE_PLUGIN: &str = "juicefs-csi-node";
+/// The driver's controller, by its label `app`, which its chart and its manifests share.
+pub const CONTROLLER: &str = "juicefs-csi-controller";
+/// The driver's node plugin, by the same label.
+pub const NODE_PLUGIN: &str = "juicefs-csi-node";
 
 macro_rules! kinds {
     ($($kind:ident = $text:literal,)+) => {

@@ -116,7 +116,7 @@ fn install(facts: &Facts<'_>) -> Step {
         "helm install juicefs-sidecar charts/juicefs-sidecar --namespace {namespace} --create-namespace \
          --set besideCsiDriver.enabled=true"
     );
-    if theirs != "kube-system" {
+    if theirs != driver::USUAL_NAMESPACE {
         _ = write!(command, " --set besideCsiDriver.namespace={theirs}");
     }
     if has_standard_provisioner(facts) {

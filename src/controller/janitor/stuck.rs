@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::super::watchdog::pod::{Spec, Status};
 use crate::{
     identifier::{is_label, is_name, is_uid},
-    inject::status::{self, STATUS},
+    inject::{
+        MOUNT,
+        status::{self, STATUS},
+    },
     notation::Mode,
 };
 
@@ -45,11 +48,13 @@ pub fn judge(metadata: &ObjectMeta, spec: &Spec, status: Option<&Status>) -> Opt
         return None;
     }
     let injected = status::Status::parse(metadata.annotations.as_ref()?.get(STATUS)?).ok()?;
-    let below = if injected.mode == Mode::Resilient { "/mnt" } else { "" };
     let volumes = injected.volumes.iter().filter(|volume| volume.shared == "emptyDir");
     let mountpoints: Vec<_> = volumes
         .filter(|volume| is_label(&volume.volume))
-        .map(|volume| format!("{}{below}", volume.volume))
+        .map(|volume| match injected.mode {
+            Mode::Resilient => format!("{}/{MOUNT}", volume.volume),
+            Mode::Classic => volume.volume.clone(),
+        })
         .collect();
     (!mountpoints.is_empty()).then(|| Stuck { node: node.to_owned(), mountpoints })
 }
