@@ -269,10 +269,17 @@ impl Arguments {
         let status: Vec<running::Pod> =
             pods.iter().flatten().filter_map(running).take(MOST_OBJECTS).collect();
         archive.value("status", json!(status));
-        let asked_for = |pod: &Pod| {
-            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-            self.pods.iter().any(|(of, is)| *of == namespace && *is == name)
+        let is_called = |pod: &Pod, (namespace, name): &(String, String)| {
+            pod.namespace().unwrap_or_default() == *namespace && pod.name_any() == *name
         };
+        for asked in &self.pods {
+            if pods.as_ref().is_ok_and(|pods| !pods.iter().any(|pod| is_called(pod, asked))) {
+                let (namespace, name) = asked;
+                archive
+                    .leaves_out(&format!("logs of {namespace}/{name}: no pod with clients is called that"));
+            }
+        }
+        let asked_for = |pod: &Pod| self.pods.iter().any(|asked| is_called(pod, asked));
         let is_impaired =
             |pod: &Pod| self.pods.is_empty() && running(pod).is_some_and(|pod| pod.is_impaired());
         let logged = pods.iter().flatten().filter(|pod| asked_for(pod) || is_impaired(pod));

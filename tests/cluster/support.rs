@@ -111,8 +111,8 @@ async fn plant(plane: &ControlPlane, client: &Client) {
     .unwrap();
 }
 
-/// A pod on a node of ours, whose client does not serve.
-async fn pod(client: &Client, port: u16) {
+/// A node of ours.
+async fn node(client: &Client, port: u16) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
     create(client, node, false).await.unwrap();
     let status = json!({"status": {
@@ -123,8 +123,12 @@ async fn pod(client: &Client, port: u16) {
             "architecture": "amd64"}}});
     let nodes = Api::<Node>::all(client.clone());
     nodes.patch_status(NODE, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+}
+
+/// A pod on that node, whose client serves or does not.
+async fn pod(client: &Client, name: &str, serves: bool) {
     let wanted = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "app", "namespace": TEAM, "annotations": {
+        "metadata": {"name": name, "namespace": TEAM, "annotations": {
             "team.example.com/token": "hunter2-of-annotation",
             "kubectl.kubernetes.io/last-applied-configuration": "{\"env\": \"hunter2-of-last\"}"}},
         "spec": {
@@ -139,12 +143,12 @@ async fn pod(client: &Client, port: u16) {
     .await;
     create(client, wanted, false).await.unwrap();
     let status = json!({"status": {"phase": "Pending", "initContainerStatuses": [
-        {"name": "jfs-mount", "image": "x", "imageID": "x", "ready": false, "started": false, "restartCount": 1,
+        {"name": "jfs-mount", "image": "x", "imageID": "x", "ready": serves, "started": serves, "restartCount": 1,
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1, "message": "password=hunter2-of-state"}}}],
         "containerStatuses": [{"name": "app", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "PodInitializing"}}}]}});
     let pods = Api::<Pod>::namespaced(client.clone(), TEAM);
-    pods.patch_status("app", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 }
 
 fn unpacked(file: &Path) -> BTreeMap<String, String> {
@@ -160,9 +164,10 @@ fn unpacked(file: &Path) -> BTreeMap<String, String> {
     entries.collect()
 }
 
-fn support(plane: &ControlPlane, file: &Path) -> (String, i32) {
+fn support(plane: &ControlPlane, file: &Path, pods: &[&str]) -> (String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
     command.args(["support", "-o"]).arg(file).arg("--kubeconfig").arg(plane.admin());
+    command.args(pods.iter().flat_map(|pod| ["--pod", pod]));
     let output = command.output().unwrap();
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code().unwrap())
 }
@@ -177,12 +182,14 @@ async fn an_archive_has_what_is_asked_for_and_no_secret() {
     let _controller = installation::controller(&plane, &["--provisioner=false"]).await;
     let webhook = Replica::start(&plane, &[]).await;
     service(&plane).await.add(webhook.backend);
-    pod(&client, kubelet(&plane)).await;
+    node(&client, kubelet(&plane)).await;
+    pod(&client, "app", false).await;
+    pod(&client, "calm", true).await;
     let secrets = Api::<Secret>::namespaced(client.clone(), TEAM);
     eventually("the clients' secret", async || secrets.get_opt("data-jfs-secret").await.unwrap()).await;
 
     let file = plane.state().join("support.tar.gz");
-    let (said, code) = support(&plane, &file);
+    let (said, code) = support(&plane, &file, &[]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let files = unpacked(&file);
@@ -215,8 +222,13 @@ async fn an_archive_has_what_is_asked_for_and_no_secret() {
         has(log, "meta redis://[redacted]@10.0.0.1/1");
         has(log, "known [redacted] end of log");
     }
-    assert!(!files.contains_key("logs/supported/app/app.log"), "an application's log is its own");
+    assert_eq!(
+        logged(&files),
+        ["app/jfs-mount.log", "app/jfs-mount.previous.log"],
+        "an application's log is its own"
+    );
     assert_eq!(json("status.json")[0]["clients"][0]["state"], "starting");
+    assert_eq!(json("status.json")[1]["clients"][0]["state"], "serving");
     assert!(json("check.json").as_array().unwrap().iter().any(|finding| finding["area"] == "programs"));
     let secrets = json("secrets.json");
     let of = |name: &str| {
@@ -226,7 +238,34 @@ async fn an_archive_has_what_is_asked_for_and_no_secret() {
     assert_eq!((of("data"), of("juicefs-sidecar-tls") > 0, of("data-jfs-secret") > 0), (8, true, true));
 
     // One that is there is not overwritten.
-    let (said, code) = support(&plane, &file);
+    let (said, code) = support(&plane, &file, &[]);
     assert_eq!(code, 2);
     assert!(said.contains("cannot write") && said.contains("exists"), "{said}");
+    logs_are_those_of_the_pods_that_are_named(&plane);
+}
+
+/// The logs of the team's pods.
+fn logged(files: &BTreeMap<String, String>) -> Vec<&str> {
+    files
+        .keys()
+        .filter_map(|name| name.strip_prefix("logs/")?.strip_prefix(TEAM)?.strip_prefix('/'))
+        .collect()
+}
+
+fn logs_are_those_of_the_pods_that_are_named(plane: &ControlPlane) {
+    let file = plane.state().join("named.tar.gz");
+    let (said, code) = support(plane, &file, &["supported/calm", "supported/none", "other/app"]);
+    assert_eq!(code, 0, "{said}");
+    let files = unpacked(&file);
+    assert_eq!(logged(&files), ["calm/jfs-mount.log", "calm/jfs-mount.previous.log"]);
+    let left_out = &files["left-out.txt"];
+    for pod in ["supported/none", "other/app"] {
+        let sentence = format!("logs of {pod}: no pod with clients is called that");
+        assert!(left_out.contains(&sentence), "{left_out}");
+    }
+    assert!(!left_out.contains("calm") && said.contains("left-out.txt says which"), "{left_out}{said}");
+
+    let (said, code) = support(plane, &file, &["calm"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("give namespace and name, like app/data"), "{said}");
 }
