@@ -40,7 +40,7 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Client {
-    /// The claim; empty for a generic ephemeral volume.
+    /// The claim; of a generic ephemeral volume the one that Kubernetes makes for it.
     pub claim: String,
     /// The pod's volume.
     pub volume: String,
@@ -110,9 +110,10 @@ impl Pod {
         };
         let status = Status::parse(text).map_err(|error| format!("annotation {STATUS}: {error}"))?;
         let container = |name: &str| Container::read(pod, name);
+        let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
         let clients = status.volumes.iter().map(|volume| Client {
-            claim: volume.claim.clone(),
-            volume: volume.volume.clone(),
+            claim: volume.claim_in(pod_name),
+            volume: volume.of_user().to_owned(),
             persistent_volume: volume.persistent_volume.clone(),
             container: container(&volume.container),
         });

@@ -23,5 +23,6 @@ pub use catalog::Catalog;
 pub use objects::{Claim, Node, PersistentVolume, StorageClass};
 pub use resolve::resolve;
 pub use resolved::Resolved;
+pub(crate) use resolved::{CLAIM_VOLUME, EPHEMERAL_DIRECTORY, SHARED_VOLUME, claim_of_ephemeral};
 pub use secret::{Edition, SecretError, UserSecret};
 pub use settings::Settings;

@@ -146,11 +146,19 @@ fn text(Explained { place, title, decision }: &Explained) -> String {
     text
 }
 
+/// The claim; that of an ephemeral volume gets its name when its pod does.
+fn claim_of(volume: &VolumeReport) -> String {
+    match volume.claim.as_str() {
+        "" => "a claim of the pod's own".to_owned(),
+        claim => format!("claim {claim}"),
+    }
+}
+
 fn volume_lines(volume: &VolumeReport) -> Vec<String> {
     let behind = if volume.volume.is_empty() { String::new() } else { format!(", volume {}", volume.volume) };
     let native = if volume.native { "native sidecar" } else { "ordinary container" };
     let mut lines = vec![
-        format!("  {}: claim {}{behind}", volume.pod_volumes.join(", "), volume.claim),
+        format!("  {}: {}{behind}", volume.pod_volumes.join(", "), claim_of(volume)),
         format!(
             "    container {}, {native}, {} mode, {} profile",
             volume.container, volume.mode, volume.profile

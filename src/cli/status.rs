@@ -87,8 +87,7 @@ fn table(pods: &[Pod], wide: bool) -> anyhow::Result<String> {
             writeln!(table)
         };
         for client in &pod.clients {
-            let claim = if client.claim.is_empty() { &client.volume } else { &client.claim };
-            row(claim, &client.persistent_volume, &client.container)?;
+            row(&client.claim, &client.persistent_volume, &client.container)?;
         }
         for agent in &pod.agents {
             row("", "", agent)?;

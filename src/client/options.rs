@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     outcome::{Code, Refusal},
-    volume::settings::Directory,
+    volume::{EPHEMERAL_DIRECTORY, settings::Directory},
 };
 
 /// What the user's mount options say about metrics.
@@ -97,7 +97,7 @@ fn subdir(directory: &Directory) -> Result<Option<Word<'_>>, Refusal> {
         "" => String::new(),
         path => format!("{}/", path.trim_end_matches('/')),
     };
-    let word = checked(format!("subdir={parent}ephemeral-"), place)?;
+    let word = checked(format!("subdir={parent}{EPHEMERAL_DIRECTORY}"), place)?;
     Ok(Some(word.and_pod_uid().and_word(checked(format!("-{volume}"), place)?)))
 }
 

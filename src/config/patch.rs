@@ -252,7 +252,7 @@ impl PatchItem {
 /// Whether a volume name belongs to volumes the injector makes.
 pub(super) fn is_reserved(name: &str) -> bool {
     // `update-db` is what the Go driver reserves, `updatedb` what it makes.
-    const PREFIXES: [&str; 10] = [
+    const PREFIXES: [&str; 11] = [
         "rsa-key",
         "init-config",
         "config-",
@@ -263,6 +263,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
         "jfs-check-mount",
         "hostpath-",
         "jfs-claim-",
+        "jfs-shared-",
     ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

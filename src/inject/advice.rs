@@ -17,7 +17,6 @@ impl Plan {
     /// Everything worth saying once all clients are planned.
     pub(super) fn advise(&mut self, pod: &Pod<'_>) {
         self.warn_about_hooks();
-        self.warn_about_claim_names(pod);
         self.warn_about_backups(pod);
     }
 
@@ -37,32 +36,30 @@ impl Plan {
         }
     }
 
-    /// Users and backup tools know the claims of ephemeral volumes by their names.
-    fn warn_about_claim_names(&mut self, pod: &Pod<'_>) {
-        let pod = pod.metadata.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("POD");
-        for client in self.clients.iter().filter(|client| client.resolved.claim.name().is_none()) {
-            if let Some(reference) = &client.reference {
-                self.warnings.push(format!(
-                    "the claim of ephemeral volume {:?} will be called {pod}-{reference}, and not {pod}-{0}",
-                    client.shared_volume()
-                ));
-            }
-        }
-    }
-
-    /// Velero reads volumes through the pod, and those of the node it leaves out.
+    /// Velero reads volumes through the pod: those of the node it leaves out, and in those that nobody mounts it finds
+    /// nothing.
     fn warn_about_backups(&mut self, pod: &Pod<'_>) {
-        let listed =
-            pod.metadata.annotations.as_ref().and_then(|annotations| annotations.velero_volumes.as_deref());
-        let Some(listed) = listed.filter(|_| self.profile.shared == Shared::HostPath) else { return };
-        let is_listed = |name: &str| listed.split(',').any(|one| one.trim() == name);
-        if let Some(client) = self.clients.iter().find(|client| is_listed(client.shared_volume())) {
-            self.warnings.push(format!(
-                "annotation backup.velero.io/backup-volumes names {:?}, which is a hostPath now: Velero leaves those out; back \
-                 up the file system itself",
-                client.shared_volume()
-            ));
-        }
+        let annotations = pod.metadata.annotations.as_ref();
+        let Some(listed) = annotations.and_then(|annotations| annotations.velero_volumes.as_deref()) else {
+            return;
+        };
+        let on_node = self.profile.shared == Shared::HostPath;
+        let volumes = self.clients.iter().map(|client| (&client.resolved.pod_volumes.first().name, client));
+        let mut listed = volumes.filter(|(name, _)| listed.split(',').any(|one| one.trim() == *name));
+        let fate = |(name, client): (&String, &Client)| {
+            let is = if client.shared != *name {
+                "which no container mounts any more: Velero finds nothing there"
+            } else if on_node {
+                "which is a hostPath now: Velero leaves those out"
+            } else {
+                return None;
+            };
+            Some(format!(
+                "annotation backup.velero.io/backup-volumes names {name:?}, {is}; back up the file system itself"
+            ))
+        };
+        let warning = listed.find_map(fate);
+        self.warnings.extend(warning);
     }
 }
 

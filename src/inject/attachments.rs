@@ -83,7 +83,7 @@ impl<'a> Attachments<'a> {
         let client = self.client;
         if self.plan.profile.child.is_some() {
             // NB: never the mount itself, which the container runtime looks at before anybody serves it.
-            self.mount(client.shared_volume(), SHARED_DIRECTORY).mount_propagation = propagation;
+            self.mount(&client.shared, SHARED_DIRECTORY).mount_propagation = propagation;
             return;
         }
         match (&client.host_directory, self.plan.profile.shared) {
@@ -93,7 +93,7 @@ impl<'a> Attachments<'a> {
             }
             (None, Shared::Platform) => {}
             (None, _) => {
-                self.mount(client.shared_volume(), &client.mount_point).mount_propagation = propagation;
+                self.mount(&client.shared, &client.mount_point).mount_propagation = propagation;
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     },
     outcome::{Code, Refusal},
     pod::MOST_CONTAINERS,
-    volume::Resolved,
+    volume::{CLAIM_VOLUME, Resolved, SHARED_VOLUME},
 };
 
 /// Refuses names that become part of a path or a command and are none. The API server would, but only afterwards.
@@ -79,16 +79,19 @@ pub(super) fn is_no_copy(engine: &Engine<'_>, subject: &Subject<'_>) -> Result<(
     let shared =
         volumes.iter().find(|volume| volume.host_path.as_ref().is_some_and(|source| is_ours(&source.path)));
     match shared {
-        Some(volume) if volumes.iter().any(|volume| volume.name.starts_with("jfs-claim-")) => {
-            Err(Refusal::new(
-                Code::PodUnsupported,
-                format!("spec.volumes \"{}\": hostPath", volume.name.0),
-                "is the directory of another pod's JuiceFS client: this is a copy of an injected pod without its annotations",
-                "copy them too (kubectl debug --keep-annotations), or copy the pod as it was before it was injected",
-            ))
-        }
+        Some(volume) if volumes.iter().any(|volume| is_injected(&volume.name)) => Err(Refusal::new(
+            Code::PodUnsupported,
+            format!("spec.volumes \"{}\": hostPath", volume.name.0),
+            "is the directory of another pod's JuiceFS client: this is a copy of an injected pod without its annotations",
+            "copy them too (kubectl debug --keep-annotations), or copy the pod as it was before it was injected",
+        )),
         _ => Ok(()),
     }
+}
+
+/// Whether a volume is called as those that come with a client are.
+fn is_injected(name: &str) -> bool {
+    name.starts_with(CLAIM_VOLUME) || name.starts_with(SHARED_VOLUME)
 }
 
 /// Refuses what a sidecar cannot give, before anything is planned.

@@ -1,12 +1,15 @@
 //! From a plan to explicit operations on the pod, and the status annotation that remembers them.
 //!
 //! Operations name what they add and touch nothing else, so that fields nobody here knows stay as they are. A claim
-//! is moved, not copied: whatever its source holds goes with it.
+//! is moved, not copied: whatever its source holds goes with it. That of an ephemeral volume stays where it is, since
+//! Kubernetes names it after its volume.
+
+mod metadata;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as api;
-use serde::{Serialize, de::IgnoredAny};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -15,18 +18,17 @@ use crate::{
         neighbours::PodResource,
         operation::Patch,
         plan::{Client, Plan},
-        profile::{MOUNT, Shared, VCI_PROPAGATION, VCI_PROPAGATION_MOUNTS},
+        profile::{MOUNT, Shared},
         sidecar::Sidecar,
-        status::{
-            Before, DEFAULT_CONTAINER, DONE, LONGEST, MountBefore, ResourceBefore, SAFE_TO_EVICT, STATUS,
-            Status, StatusVolume, pod_of,
-        },
+        status::{Before, LONGEST, MountBefore, ResourceBefore, STATUS, Status, StatusVolume, pod_of},
     },
     outcome::{Code, Refusal},
     pod::{Container, Pod, VolumeMount},
     volume::resolve::by_name,
 };
 
+/// The source of a volume that names its claim.
+const CLAIM: &str = "persistentVolumeClaim";
 /// About as many bytes of text as one client takes.
 const CLIENT_TEXT: usize = 2048;
 
@@ -108,39 +110,45 @@ impl Writer<'_> {
         self.volumes - 1
     }
 
-    /// Moves the claim to a volume of its own and puts the shared directory in its place.
+    /// Puts the shared directory in the claim's place, and moves the claim to a volume of its own.
     fn share(&mut self, client: &Client) {
         let volume = client.resolved.pod_volumes.first();
-        let claim = client.resolved.claim.name();
-        let source = if claim.is_some() { "persistentVolumeClaim" } else { "ephemeral" };
+        let Some(claim) = client.resolved.claim.name() else { return self.share_beside(client) };
         let from = volume.index.to_string();
+        let source = ["spec", "volumes", &from, CLAIM];
         if let Some(reference) = &client.reference {
             let to = self.add_volume(&BTreeMap::from([("name", reference)])).to_string();
-            self.operations.relocate(&["spec", "volumes", &from, source], &["spec", "volumes", &to, source]);
+            self.operations.relocate(&source, &["spec", "volumes", &to, CLAIM]);
         } else {
-            self.operations.remove(&["spec", "volumes", &from, source]);
+            self.operations.remove(&source);
         }
         let shared = self.share_source(&from, client);
-        if shared != "csi" {
-            self.local.push(volume.name.clone());
-        }
         self.status.volumes.push(StatusVolume {
-            container: client.container.clone(),
-            volume: volume.name.clone(),
             reference: client.reference.clone().unwrap_or_default(),
             read_only: client.reference.is_none() && volume.read_only,
-            source: source.to_owned(),
-            shared: shared.to_owned(),
-            claim: claim.unwrap_or_default().to_owned(),
-            persistent_volume: client.resolved.volume.name.to_string(),
-            directory: client.settings.directory.to_string(),
+            source: CLAIM.to_owned(),
+            claim: claim.to_owned(),
+            ..status_of(client, shared)
         });
     }
 
-    /// Adds the source that takes the claim's place in the pod's volume; returns the source's field.
+    /// Adds a volume with the shared directory and leaves the user's where it is: Kubernetes names the claim of an
+    /// ephemeral volume after the volume that holds it.
+    fn share_beside(&mut self, client: &Client) {
+        let index = self.add_volume(&BTreeMap::from([("name", &client.shared)])).to_string();
+        let shared = self.share_source(&index, client);
+        self.status.added_volumes.push(client.shared.clone());
+        self.status.volumes.push(StatusVolume {
+            source: "ephemeral".to_owned(),
+            pod_volume: client.resolved.pod_volumes.first().name.clone(),
+            ..status_of(client, shared)
+        });
+    }
+
+    /// Adds the source of the shared directory to a volume of the pod; returns the source's field.
     fn share_source(&mut self, index: &str, client: &Client) -> &'static str {
         let path = |field| ["spec", "volumes", index, field];
-        match (self.plan.profile.shared, &client.host_directory) {
+        let shared = match (self.plan.profile.shared, &client.host_directory) {
             (Shared::HostPath, Some(directory)) => {
                 let source = api::HostPathVolumeSource {
                     path: format!("{directory}/{MOUNT}"),
@@ -157,7 +165,11 @@ impl Writer<'_> {
                 self.operations.add(&path("emptyDir"), &api::EmptyDirVolumeSource::default());
                 "emptyDir"
             }
+        };
+        if shared != "csi" {
+            self.local.push(client.shared.clone());
         }
+        shared
     }
 
     fn application_mounts(&mut self) {
@@ -182,8 +194,8 @@ impl Writer<'_> {
                 path: mount.mount_path.to_string(),
                 ..MountBefore::default()
             };
-            if client.shared_volume() != volume.name {
-                self.operations.replace(&at(&path, "name"), client.shared_volume());
+            if client.shared != volume.name {
+                self.operations.replace(&at(&path, "name"), &client.shared);
                 before.volume = Some(volume.name.clone());
             }
             if volume.read_only && mount.read_only != Some(true) {
@@ -268,104 +280,17 @@ impl Writer<'_> {
             });
         }
     }
+}
 
-    /// Labels and annotations; returns how long the status is.
-    fn metadata(&mut self) -> usize {
-        let metadata = &self.pod.metadata;
-        if !metadata.present {
-            self.operations.add(&["metadata"], &json!({}));
-            self.status.undo.absent.push("metadata".to_owned());
-        }
-        match &metadata.labels {
-            None => {
-                self.operations.add(&["metadata", "labels"], &BTreeMap::from([(DONE, "true")]));
-                self.status.undo.absent.push("labels".to_owned());
-            }
-            Some(labels) => {
-                self.status.undo.done = labels.done.as_ref().map(ToString::to_string);
-                self.operations.add(&["metadata", "labels", DONE], "true");
-            }
-        }
-        let mut annotations = self.annotations();
-        if metadata.annotations.is_none() {
-            self.status.undo.absent.push("annotations".to_owned());
-        }
-        let status = self.status.to_text();
-        let length = status.len();
-        annotations.insert(STATUS.to_owned(), status);
-        if metadata.annotations.is_none() {
-            self.operations.add(&["metadata", "annotations"], &annotations);
-            return length;
-        }
-        for (key, value) in annotations {
-            self.operations.add(&["metadata", "annotations", &key], &value);
-        }
-        length
-    }
-
-    /// The annotations beside the status, remembered for undoing.
-    fn annotations(&mut self) -> BTreeMap<String, String> {
-        let mut annotations = BTreeMap::new();
-        let present = self.pod.metadata.annotations.as_ref();
-        let first = self.pod.spec.containers.first();
-        if !self.plan.native
-            && present.is_none_or(|annotations| annotations.default_container.is_none())
-            && let Some(first) = first
-        {
-            annotations.insert(DEFAULT_CONTAINER.to_owned(), first.name.to_string());
-            self.status.undo.annotations.push(DEFAULT_CONTAINER.to_owned());
-        }
-        self.let_autoscaler_move(&mut annotations);
-        if self.plan.profile.annotates_pod() {
-            self.platform_annotations(&mut annotations);
-        }
-        annotations
-    }
-
-    /// A claim does not keep the cluster autoscaler from moving a pod, and nor shall what takes its place.
-    fn let_autoscaler_move(&mut self, annotations: &mut BTreeMap<String, String>) {
-        let present =
-            self.pod.metadata.annotations.as_ref().and_then(|present| present.safe_to_evict.as_deref());
-        let mut names: Vec<&str> =
-            present.into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
-        names.retain(|name| !name.is_empty());
-        for name in &self.local {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-        let names = names.join(",");
-        match present {
-            _ if self.local.is_empty() => return,
-            Some(old) => {
-                self.status.undo.replaced_annotations.push((SAFE_TO_EVICT.to_owned(), old.to_owned()));
-            }
-            None => self.status.undo.annotations.push(SAFE_TO_EVICT.to_owned()),
-        }
-        annotations.insert(SAFE_TO_EVICT.to_owned(), names);
-    }
-
-    fn platform_annotations(&mut self, annotations: &mut BTreeMap<String, String>) {
-        let present = self.pod.metadata.annotations.as_ref();
-        let extra = self.plan.clients.iter().flat_map(|client| &client.settings.annotations);
-        annotations.extend(extra.map(|(key, value)| (key.clone(), value.clone())));
-        if self.plan.profile.is_vci() {
-            let old = present.and_then(|annotations| annotations.vci_propagation_mounts.as_deref());
-            annotations.insert(VCI_PROPAGATION.to_owned(), VCI_PROPAGATION.into());
-            annotations.insert(VCI_PROPAGATION_MOUNTS.to_owned(), vci_mounts(&self.plan.clients, old));
-            let replaced = [
-                (VCI_PROPAGATION, present.and_then(|annotations| annotations.vci_propagation.as_deref())),
-                (VCI_PROPAGATION_MOUNTS, old),
-            ];
-            for (key, old) in replaced {
-                if let Some(old) = old {
-                    self.status.undo.replaced_annotations.push((key.to_owned(), old.to_owned()));
-                }
-            }
-        }
-        let replaced = |key: &String| self.status.undo.replaced_annotations.iter().any(|(old, _)| old == key);
-        let added: Vec<String> = annotations.keys().filter(|key| !replaced(key)).cloned().collect();
-        self.status.undo.annotations = added;
+/// What the status says of a client whichever way its directory is shared.
+fn status_of(client: &Client, shared: &str) -> StatusVolume {
+    StatusVolume {
+        container: client.container.clone(),
+        volume: client.shared.clone(),
+        shared: shared.to_owned(),
+        persistent_volume: client.resolved.volume.name.to_string(),
+        directory: client.settings.directory.to_string(),
+        ..StatusVolume::default()
     }
 }
 
@@ -375,17 +300,6 @@ fn may_be_lost(volume: &api::Volume, writes_back: bool) -> bool {
         Some(source) => source.medium.as_deref() != Some("Memory") && !writes_back,
         None => volume.host_path.is_some(),
     }
-}
-
-/// VCI's list of propagating mounts: ours first, then what was there, word for word.
-fn vci_mounts(clients: &[Client], old: Option<&str>) -> String {
-    let ours = clients
-        .iter()
-        .map(|client| json!({ "container": client.container, "mountPath": client.mount_point }).to_string());
-    let is_list = |text: &&str| serde_json::from_str::<Vec<IgnoredAny>>(text).is_ok();
-    let old = old.filter(is_list).and_then(|text| text.trim().strip_prefix('[')?.strip_suffix(']'));
-    let old = old.map(str::trim).filter(|elements| !elements.is_empty());
-    format!("[{}]", ours.chain(old.map(str::to_owned)).collect::<Vec<_>>().join(","))
 }
 
 /// What the platform's own driver is asked for.

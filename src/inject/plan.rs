@@ -20,7 +20,7 @@ use crate::{
     notation::{ExitOrder, Mode},
     outcome::Refusal,
     volume::{
-        Edition, Resolved, Settings, UserSecret,
+        CLAIM_VOLUME, Edition, Resolved, SHARED_VOLUME, Settings, UserSecret,
         resolve::by_name,
         secret::{class_secret_name, injected_secret_name},
         settings::{Inputs, Provenance, Source, settle},
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) native: bool,
     /// Whether the clients end when they are told that the application has.
     pub(crate) ends_by_word: bool,
-    /// Whether named claims leave the pod. Those of ephemeral volumes have to stay, or nobody would make them.
+    /// Whether named claims leave the pod. Ephemeral volumes have to stay, or nobody would make their claims.
     pub(crate) drops_claims: bool,
     /// The clients, in the order of the pod's volumes.
     pub(crate) clients: Vec<Client>,
@@ -76,7 +76,10 @@ pub(crate) struct Client {
     pub(crate) settings: Settings,
     /// Name of the container.
     pub(crate) container: String,
-    /// Name of the volume that keeps the claim; `None` where virtual nodes do not bear it.
+    /// The pod's volume that client and application share. It is the user's own, which further volumes of the same claim
+    /// are redirected to, save that an ephemeral volume stays what it is and has this one beside it.
+    pub(crate) shared: String,
+    /// Name of the volume that keeps the claim; `None` where virtual nodes do not bear it, and for ephemeral volumes.
     pub(crate) reference: Option<String>,
     /// Directory of the node for this volume, with the node profile only.
     pub(crate) host_directory: Option<String>,
@@ -88,13 +91,6 @@ pub(crate) struct Client {
     pub(crate) command: Vec<String>,
     /// What the container has to have for it.
     pub(crate) needs: Needs,
-}
-
-impl Client {
-    /// The pod's volume that is shared; further volumes of the same claim are redirected to it.
-    pub(crate) fn shared_volume(&self) -> &str {
-        &self.resolved.pod_volumes.first().name
-    }
 }
 
 impl Plan {
@@ -223,7 +219,7 @@ impl Plan {
             Provenance { setting: "mode", value: mode.as_str().to_owned(), source: source.clone() };
         let report = |client: &mut Client| VolumeReport {
             pod_volumes: client.resolved.pod_volumes.iter().map(|volume| volume.name.clone()).collect(),
-            claim: client.resolved.claim.name().unwrap_or_default().to_owned(),
+            claim: client.resolved.claim.expected_name().unwrap_or_default().to_owned(),
             volume: client.resolved.volume.name.to_string(),
             container: client.container.clone(),
             mode: mode.as_str(),
@@ -292,13 +288,19 @@ impl Planner<'_, '_> {
             Some(name) => injected_secret_name(name),
             None => class_secret_name(&resolved.claim.class),
         };
-        let dropped = self.plan.drops_claims && resolved.claim.name().is_some();
-        let reference = (!dropped).then(|| self.names.volume(&format!("jfs-claim-{volume}"), &container));
+        let is_named = resolved.claim.name().is_some();
+        let (shared, reference) = if is_named {
+            let name = || self.names.volume(&format!("{CLAIM_VOLUME}{volume}"), &container);
+            (volume.clone(), (!self.plan.drops_claims).then(name))
+        } else {
+            (self.names.volume(&format!("{SHARED_VOLUME}{volume}"), &container), None)
+        };
         self.plan.clients.push(Client {
             resolved,
             secret,
             settings,
             container,
+            shared,
             reference,
             host_directory,
             mount_point,

@@ -37,7 +37,7 @@ pub(crate) fn mend(actual: &Value, desired: &Value, earlier: &Status, status: &S
         operations.add(&["spec", "terminationGracePeriodSeconds"], &needed);
     }
     mend_resources(actual, desired, status, &mut operations);
-    mend_volumes(actual, desired, status, &mut operations);
+    mend_volumes(actual, desired, (earlier, status), &mut operations);
     mend_application_mounts(actual, desired, status, &mut operations);
     let planned = positions(list(desired, "volumes"), "name");
     let references = earlier.volumes.iter().map(|volume| &volume.reference);
@@ -113,11 +113,19 @@ fn lists_as_much(present: &Value, wanted: &Value) -> bool {
     wanted.is_subset(&present)
 }
 
-fn mend_volumes(actual: &Value, desired: &Value, status: &Status, operations: &mut Patch) {
-    let ours = status.volumes.iter().flat_map(|volume| [&volume.volume, &volume.reference]);
+fn mend_volumes(
+    actual: &Value,
+    desired: &Value,
+    (earlier, status): (&Status, &Status),
+    operations: &mut Patch,
+) {
+    let shared = status.volumes.iter().flat_map(|volume| [&volume.volume, &volume.reference]);
+    // Whatever was replaced before may have become the user's own again.
+    let replaced = earlier.volumes.iter().map(|volume| &volume.volume);
+    let mut seen = BTreeSet::new();
     let (desired, actual) = (list(desired, "volumes"), list(actual, "volumes"));
     let (planned, present) = (positions(desired, "name"), positions(actual, "name"));
-    for name in ours.chain(&status.added_volumes) {
+    for name in shared.chain(&status.added_volumes).chain(replaced).filter(|name| seen.insert(*name)) {
         let Some(&wanted) = planned.get(name.as_str()) else { continue };
         let wanted = &desired[wanted];
         match present.get(name.as_str()) {

@@ -122,7 +122,7 @@ pub(super) fn sidecar(
     };
     let mut mounts = vec![mount(&agent.run_volume, RUN_DIRECTORY.to_owned())];
     for client in &plan.clients {
-        let volume = client.shared_volume();
+        let volume = client.shared.as_str();
         let path = format!("{SHARED_DIRECTORY}/{volume}");
         command.push(format!("--volume={volume}={path}/{MOUNT}"));
         if let Some(flags) = flags(&client.settings.options) {
@@ -175,7 +175,7 @@ fn flags(options: &[String]) -> Option<String> {
 /// Succeeds once a client's mount answers, and waits for that, so that nobody waits for the next try.
 pub(super) fn startup_probe(client: &Client) -> api::Probe {
     api::Probe {
-        exec: Some(ready(INSTALLED, Some(client.shared_volume()), CLIENT_WAIT)),
+        exec: Some(ready(INSTALLED, Some(&client.shared), CLIENT_WAIT)),
         period_seconds: Some(1),
         timeout_seconds: Some(PROBE_LIMIT),
         failure_threshold: Some(START_LIMIT / CLIENT_WAIT),
@@ -186,8 +186,7 @@ pub(super) fn startup_probe(client: &Client) -> api::Probe {
 /// Fails once after each crash of the client, of which the kubelet makes an event on the pod; it is not there to have the
 /// client started again, which its runner does.
 pub(super) fn liveness_probe(client: &Client) -> api::Probe {
-    let command =
-        ["crashed", &format!("--run-dir={RUN_DIRECTORY}"), &format!("--volume={}", client.shared_volume())];
+    let command = ["crashed", &format!("--run-dir={RUN_DIRECTORY}"), &format!("--volume={}", client.shared)];
     let command = [INSTALLED].into_iter().chain(command).map(str::to_owned).collect();
     api::Probe {
         exec: Some(api::ExecAction { command: Some(command) }),
@@ -230,7 +229,7 @@ pub(super) fn whole_command(plan: &Plan, client: &Client, end: Vec<String>) -> V
     // Less than the pod has, so that what is handed over is written before the end.
     let grace = plan.grace.unwrap_or(plan.patience).max(0);
     let grace = (grace - grace / 6).max(1);
-    let volume = client.shared_volume();
+    let volume = client.shared.as_str();
     let mut command = vec![
         INSTALLED.to_owned(),
         "run".to_owned(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{identifier::is_uid, notation::Mode, pod::Metadata};
+use crate::{identifier::is_uid, notation::Mode, pod::Metadata, volume::claim_of_ephemeral};
 
 /// The annotation's key.
 pub const STATUS: &str = "sidecar.juicefs.com/status";
@@ -61,10 +61,13 @@ pub(crate) struct StatusVolume {
     pub(crate) container: String,
     /// The pod's volume that is shared.
     pub(crate) volume: String,
-    /// The volume that keeps the claim; empty if the claim left the pod.
+    /// The user's volume, where that is another: it was left as it is, and the shared one was added.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) pod_volume: String,
+    /// The volume that keeps the claim; empty if the claim left the pod, or stayed where it was.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) reference: String,
-    /// The field of the volume that was moved there: `persistentVolumeClaim` or `ephemeral`.
+    /// The field of the user's volume that holds the claim: `persistentVolumeClaim` or `ephemeral`.
     pub(crate) source: String,
     /// The field that took its place: `hostPath`, `emptyDir` or `csi`.
     pub(crate) shared: String,
@@ -160,6 +163,19 @@ pub(crate) struct MountBefore {
     /// Its `subPathExpr`, if changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sub_path_expr: Option<Before<String>>,
+}
+
+impl StatusVolume {
+    /// The volume as its user calls it.
+    pub(crate) fn of_user(&self) -> &str {
+        if self.pod_volume.is_empty() { &self.volume } else { &self.pod_volume }
+    }
+
+    /// The claim in a pod of this name: that of an ephemeral volume is called after the pod and the volume that holds it.
+    pub(crate) fn claim_in(&self, pod: &str) -> String {
+        let holder = if self.pod_volume.is_empty() { &self.reference } else { &self.pod_volume };
+        if self.claim.is_empty() { claim_of_ephemeral(pod, holder) } else { self.claim.clone() }
+    }
 }
 
 impl Status {

@@ -330,7 +330,11 @@ fn an_ephemeral_volume_gets_a_directory_of_its_pod() {
     let mut pod = pod("logs");
     pod["spec"]["volumes"][0] = json!({"name": "d", "ephemeral": {"volumeClaimTemplate": claim}});
     let injected = Case::default().inject(&pod);
-    assert_eq!(injected["spec"]["volumes"][1]["ephemeral"]["volumeClaimTemplate"], claim);
+    // Kubernetes names the claim after the volume that holds it.
+    assert_eq!(injected["spec"]["volumes"][0], pod["spec"]["volumes"][0]);
+    assert_eq!(injected["spec"]["volumes"][1]["name"], "jfs-shared-d");
+    let mounts = &injected["spec"]["containers"][0]["volumeMounts"];
+    assert_eq!(mounts[0], json!({"name": "jfs-shared-d", "mountPath": "/d", "x-unknown": [1]}));
     let environment = injected["spec"]["initContainers"][0]["env"].as_array().unwrap();
     let uid = environment.iter().find(|variable| variable["name"] == "JFS_POD_UID").unwrap();
     assert_eq!(uid["valueFrom"]["fieldRef"]["fieldPath"], "metadata.uid");

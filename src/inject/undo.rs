@@ -132,7 +132,8 @@ fn restore_volumes(pod: &Value, status: &Status, operations: &mut Patch) {
     let positions = positions(volumes, "name");
     let position = |name: &String| positions.get(name.as_str()).copied();
     let mut gone: BTreeSet<usize> = status.added_volumes.iter().filter_map(position).collect();
-    for volume in &status.volumes {
+    // One that was added beside the user's is gone with the others that were.
+    for volume in status.volumes.iter().filter(|volume| volume.pod_volume.is_empty()) {
         let reference = position(&volume.reference).filter(|_| !volume.reference.is_empty());
         gone.extend(reference);
         let Some(index) = position(&volume.volume) else { continue };

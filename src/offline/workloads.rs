@@ -87,7 +87,11 @@ impl Workload<'_> {
         namespace: &str,
         family: Family,
     ) -> Result<Decision, InputError> {
-        let pod: Pod<'_> = self.object.read(&self.pod_path)?;
+        let mut pod: Pod<'_> = self.object.read(&self.pod_path)?;
+        if !self.pod_path.is_empty() {
+            // Kubernetes overrules it with one for each pod.
+            pod.metadata.name = None;
+        }
         self.check_maps()?;
         let opted_out =
             pod.metadata.labels.as_ref().is_some_and(|labels| labels.disable.as_deref() == Some("true"));

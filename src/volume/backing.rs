@@ -12,7 +12,7 @@ use super::{
     class::{self, Planned},
     objects::{Claim, CsiSource, PersistentVolume, SecretReference, StorageClass},
     pattern::{ClaimFacts, SelectedNode},
-    resolved::{ClaimIdentity, ClaimName},
+    resolved::{ClaimIdentity, ClaimName, directory_of_ephemeral},
 };
 use crate::{
     map::Map,
@@ -175,6 +175,7 @@ impl<'a> Search<'a> {
         let node = class::selected_node(&class, claim, self.catalog);
         let facts = ClaimFacts {
             name: Some(&metadata.name),
+            shares_secret: false,
             namespace: &metadata.namespace,
             labels: &metadata.labels,
             annotations: &metadata.annotations,
@@ -191,7 +192,8 @@ impl<'a> Search<'a> {
             ));
         }
         let name = name.unwrap_or_default();
-        let attributes = planned.attributes.clone().with_default(SUB_PATH, &name);
+        let directory = directory_of_ephemeral(claim).map_or_else(|| Arc::clone(&name), Arc::from);
+        let attributes = planned.attributes.clone().with_default(SUB_PATH, &directory);
         let backing =
             Backing { attributes, ..Backing::planned(planned, name, claim.spec.access_modes.only_read()) };
         Ok(Some((identity, backing)))

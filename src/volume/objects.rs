@@ -39,9 +39,9 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "or_default")]
     pub annotations: Map,
-    /// Whether a pod controls it: a claim that was made for a generic ephemeral volume.
-    #[serde(deserialize_with = "controlled_by_a_pod", rename = "ownerReferences")]
-    pub of_a_pod: bool,
+    /// The pod that controls it, of a claim that was made for a generic ephemeral volume.
+    #[serde(deserialize_with = "controlling_pod", rename = "ownerReferences")]
+    pub pod: Option<Box<PodReference>>,
     /// Where a watch goes on from; not kept.
     #[serde(deserialize_with = "or_default", rename = "resourceVersion")]
     pub resource_version: Arc<str>,
@@ -51,6 +51,15 @@ pub struct Metadata {
     /// Whether it is being deleted, and finalizers keep it.
     #[serde(deserialize_with = "is_there", rename = "deletionTimestamp")]
     pub deleting: bool,
+}
+
+/// A pod, by what never changes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodReference {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Arc<str>,
 }
 
 /// A PersistentVolumeClaim.
@@ -278,7 +287,9 @@ pub struct Secret {
     pub facts: Result<Arc<UserSecret>, SecretError>,
 }
 
-fn controlled_by_a_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn controlling_pod<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<PodReference>>, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Owner<'a> {
@@ -286,10 +297,16 @@ fn controlled_by_a_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<boo
         kind: Text<'a>,
         #[serde(deserialize_with = "or_default")]
         controller: bool,
+        #[serde(deserialize_with = "or_default")]
+        name: Text<'a>,
+        #[serde(deserialize_with = "or_default")]
+        uid: Text<'a>,
     }
     impl bounded::Element for Owner<'_> {}
     let owners: Vec<Owner<'de>> = bounded::list_or_empty::<64, _, _>(deserializer)?;
-    Ok(owners.iter().any(|owner| owner.controller && &*owner.kind == "Pod"))
+    let is_pod = |owner: &Owner<'_>| &*owner.kind == "Pod" && is_name(&owner.name) && is_uid(&owner.uid);
+    let pod = owners.iter().find(|owner| owner.controller && is_pod(owner));
+    Ok(pod.map(|owner| Box::new(PodReference { name: (*owner.name).into(), uid: (*owner.uid).into() })))
 }
 
 fn is_block<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

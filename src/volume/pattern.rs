@@ -12,8 +12,10 @@ pub use secret::resolve_secret_reference;
 /// What a template may ask for.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimFacts<'a> {
-    /// The claim's name; `None` for a generic ephemeral volume, whose claim is named after a pod to be.
+    /// The claim's name; `None` for a generic ephemeral volume of a pod that has no name yet to name it after.
     pub name: Option<&'a str>,
+    /// Whether it is a generic ephemeral volume's: those of a class share one secret in each namespace.
+    pub shares_secret: bool,
     /// The claim's namespace.
     pub namespace: &'a str,
     /// The claim's labels.
@@ -89,7 +91,9 @@ fn list_empty(variables: &[String]) -> String {
     if variables.is_empty() { String::new() } else { format!("; empty are {}", variables.join(", ")) }
 }
 
-const NO_NAME: &str = "the claim of a generic ephemeral volume gets its name from the pod";
+const NO_NAME: &str =
+    "the claim of a generic ephemeral volume is named after its pod, which gets its name from the API server";
+const SHARED_SECRET: &str = "the generic ephemeral volumes of a class share one secret in each namespace";
 const NO_NODE: &str = "the class waits for the pod to be scheduled";
 
 #[cfg(test)]

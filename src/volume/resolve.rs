@@ -9,7 +9,9 @@ use super::{
     by_name::ByName,
     class,
     pattern::ClaimFacts,
-    resolved::{ClaimIdentity, ClaimName, PodVolume, Resolved},
+    resolved::{
+        CLAIM_VOLUME, ClaimIdentity, ClaimName, PodVolume, Resolved, SHARED_VOLUME, claim_of_ephemeral,
+    },
 };
 use crate::{
     map::Map,
@@ -42,6 +44,7 @@ pub fn resolve(
 ) -> Result<Resolution, Refusal> {
     let resolver = Resolver {
         namespace: namespace.into(),
+        pod_name: pod.metadata.name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
         search: Search::new(catalog, driver),
         claims: BTreeMap::new(),
         volumes: Vec::new(),
@@ -75,6 +78,8 @@ fn mounted(pod: &Pod<'_>, resolved: &[Resolved]) -> Vec<bool> {
 
 struct Resolver<'a> {
     namespace: Arc<str>,
+    /// The pod's own name; a template has none.
+    pod_name: Option<String>,
     search: Search<'a>,
     /// The claims that were looked at, with the place in `volumes` of those that are ours.
     claims: BTreeMap<String, Option<usize>>,
@@ -101,6 +106,11 @@ impl Resolver<'_> {
         if self.volumes.is_empty() {
             return Ok(());
         }
+        let is_left = |name: &str| {
+            let shared = format!("{SHARED_VOLUME}{name}");
+            let mut all = pod.spec.volumes.iter().flatten();
+            name.starts_with(CLAIM_VOLUME) || all.any(|volume| *volume.name == *shared)
+        };
         let mut needed = Vec::with_capacity(self.volumes.len());
         let mounted = mounted(pod, &self.volumes);
         for (resolved, mounted) in std::mem::take(&mut self.volumes).into_iter().zip(mounted) {
@@ -109,7 +119,7 @@ impl Resolver<'_> {
             } else {
                 let what = resolved.describe();
                 let name = &resolved.pod_volumes.first().name;
-                self.warn(if name.starts_with("jfs-claim-") {
+                self.warn(if is_left(name) {
                     format!(
                         "volume {name:?} was left by an earlier injection, whose annotation sidecar.juicefs.com/status is \
                          gone: nothing looks after the client of {what} any more"
@@ -234,15 +244,18 @@ impl Resolver<'_> {
         let Some(class) = self.search.class_to_come(template.spec.storage_class_name.as_deref()) else {
             return Ok(());
         };
+        let pod_name = self.pod_name.as_deref();
+        let name: Option<Arc<str>> = pod_name.map(|pod| claim_of_ephemeral(pod, &entry.name).into());
         let claim = ClaimIdentity {
             namespace: Arc::clone(&self.namespace),
-            name: ClaimName::AfterPod,
+            name: ClaimName::AfterPod(name.clone()),
             labels: owned(template.metadata.labels.as_ref()),
             annotations: owned(template.metadata.annotations.as_ref()),
             class: Arc::clone(&class.metadata.name),
         };
         let facts = ClaimFacts {
-            name: None,
+            name: name.as_deref(),
+            shares_secret: true,
             namespace: &self.namespace,
             labels: &claim.labels,
             annotations: &claim.annotations,

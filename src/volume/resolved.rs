@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::backing::Backing;
+use super::{backing::Backing, objects::Claim};
 use crate::map::Map;
 
 /// One JuiceFS claim of a pod, with the volume behind it.
@@ -16,6 +16,28 @@ pub struct Resolved {
     pub volume: Backing,
     /// For a generic ephemeral volume without `pathPattern`: the pod volume its directory is named after.
     pub ephemeral_directory: Option<String>,
+}
+
+/// What a volume that keeps a claim is called, before the name of the volume it was taken from.
+pub(crate) const CLAIM_VOLUME: &str = "jfs-claim-";
+
+/// What a volume that is shared in an ephemeral volume's stead is called, before the name of that.
+pub(crate) const SHARED_VOLUME: &str = "jfs-shared-";
+
+/// What the directory of a generic ephemeral volume is called, before the UID of its pod and its own name.
+pub(crate) const EPHEMERAL_DIRECTORY: &str = "ephemeral-";
+
+/// What Kubernetes calls the claim of a generic ephemeral volume.
+pub(crate) fn claim_of_ephemeral(pod: &str, volume: &str) -> String {
+    format!("{pod}-{volume}")
+}
+
+/// The directory of a generic ephemeral volume whose class has no pattern, as the volume's own attributes have it: the
+/// pod's UID is all that its client knows of the claim.
+pub(crate) fn directory_of_ephemeral(claim: &Claim) -> Option<String> {
+    let pod = claim.metadata.pod.as_ref()?;
+    let volume = claim.metadata.name.strip_prefix(&*pod.name)?.strip_prefix('-')?;
+    Some(format!("{EPHEMERAL_DIRECTORY}{}-{volume}", pod.uid))
 }
 
 /// Entries of the pod's `volumes` that are one and the same claim, in the order of the pod; at least one.
@@ -61,8 +83,8 @@ pub enum ClaimName {
         /// `None` in a manifest that was never applied.
         uid: Option<Arc<str>>,
     },
-    /// Not known yet: a generic ephemeral volume's claim is named after a pod that may have no name itself.
-    AfterPod,
+    /// After the pod, being a generic ephemeral volume's: the name, where the pod has one already.
+    AfterPod(Option<Arc<str>>),
 }
 
 impl PodVolumes {
@@ -92,7 +114,15 @@ impl ClaimIdentity {
     pub fn name(&self) -> Option<&str> {
         match &self.name {
             ClaimName::Given { name, .. } => Some(name),
-            ClaimName::AfterPod => None,
+            ClaimName::AfterPod(_) => None,
+        }
+    }
+
+    /// The name, as far as it can be told.
+    pub fn expected_name(&self) -> Option<&str> {
+        match &self.name {
+            ClaimName::AfterPod(name) => name.as_deref(),
+            ClaimName::Given { name, .. } => Some(name),
         }
     }
 
@@ -100,7 +130,7 @@ impl ClaimIdentity {
     pub fn uid(&self) -> Option<&str> {
         match &self.name {
             ClaimName::Given { uid, .. } => uid.as_deref(),
-            ClaimName::AfterPod => None,
+            ClaimName::AfterPod(_) => None,
         }
     }
 }
@@ -111,6 +141,34 @@ impl Resolved {
         match self.claim.name() {
             Some(name) => format!("persistentvolumeclaim \"{}/{name}\"", self.claim.namespace),
             None => format!("ephemeral volume \"{}\"", self.pod_volumes.first().name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_claim_of_a_pods_own_volume_is_in_a_directory_of_the_pod() {
+        let directory = |name: &str, owner: serde_json::Value| {
+            let claim = json!({"metadata": {"namespace": "team", "name": name, "ownerReferences": [owner]}});
+            directory_of_ephemeral(&serde_json::from_value(claim).unwrap())
+        };
+        let pod = json!({"kind": "Pod", "name": "web-0", "uid": "u-1", "controller": true});
+        assert_eq!(directory("web-0-scratch", pod.clone()).as_deref(), Some("ephemeral-u-1-scratch"));
+        assert_eq!(directory("web-1-scratch", pod.clone()), None);
+        for (field, value) in [
+            ("kind", json!("Job")),
+            ("controller", json!(false)),
+            ("uid", json!("../u-1")),
+            ("name", json!("web 0")),
+        ] {
+            let mut owner = pod.clone();
+            owner[field] = value;
+            assert_eq!(directory("web-0-scratch", owner.clone()), None, "{owner}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     attributes::{self, Origin},
     cache::{self, CacheDirectory},
     options,
-    resolved::Resolved,
+    resolved::{EPHEMERAL_DIRECTORY, Resolved},
     resources,
     secret::{Edition, UserSecret},
 };
@@ -141,7 +141,7 @@ impl fmt::Display for Directory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(volume) = &self.ephemeral else { return formatter.write_str(&self.path) };
         let separator = if self.path.is_empty() { "" } else { "/" };
-        write!(formatter, "{}{separator}ephemeral-<pod UID>-{volume}", self.path)
+        write!(formatter, "{}{separator}{EPHEMERAL_DIRECTORY}<pod UID>-{volume}", self.path)
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -201,6 +201,15 @@ async fn one_of_a_class_comes_and_goes_with_its_volumes(client: &Client, secrets
     let made = eventually("the secret of a class", async || data(secrets, name).await).await;
     assert_eq!(referred_to(&answer, name), made.keys().cloned().collect());
     assert!(!made.is_empty());
+    // Injection leaves Kubernetes the name that it would give without.
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), TEAM);
+    let of_pod = |claim: &PersistentVolumeClaim| {
+        claim.metadata.owner_references.iter().flatten().any(|owner| owner.name == "ephemeral")
+    };
+    let made = claims.list(&ListParams::default()).await.unwrap().items;
+    let names: Vec<_> =
+        made.iter().filter(|claim| of_pod(claim)).map(|one| one.metadata.name.as_deref()).collect();
+    assert_eq!(names, [Some("ephemeral-v")]);
 
     let pods: Api<Pod> = Api::namespaced(client.clone(), TEAM);
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };

@@ -277,12 +277,11 @@ impl Found {
                 _ = writeln!(said, "{title}: injected, {} mode, {native}, on {node}", running.mode.as_str());
                 for client in &running.clients {
                     let container = &client.container;
-                    let claim = if client.claim.is_empty() { "ephemeral" } else { &client.claim };
                     let behind = match client.persistent_volume.as_str() {
                         "" => String::new(),
                         volume => format!(", volume {volume}"),
                     };
-                    _ = writeln!(said, "  {}: claim {claim}{behind}", client.volume);
+                    _ = writeln!(said, "  {}: claim {}{behind}", client.volume, client.claim);
                     _ = writeln!(
                         said,
                         "    container {}: {}, {}",

@@ -2,7 +2,11 @@
 //! however often it is begun, and by however many, there is one directory and one volume.
 
 use k8s_openapi::api::core::v1 as api;
-use kube::{Api, api::PostParams, runtime::events::EventType};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+    runtime::events::EventType,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -21,7 +25,7 @@ use crate::{
         catalog::Writer,
         class::SELECTED_NODE,
         directory,
-        objects::Node,
+        objects::{Node, PodReference},
         resolved::ClaimIdentity,
     },
     worker::{SubPath, gibibytes},
@@ -51,6 +55,7 @@ impl Provisioner {
             return Ok(());
         };
         let bytes = check(&claim, &class)?;
+        self.belongs_to_its_pod(&claim).await?;
         self.add_node(&mut catalog, &claim, &class).await?;
         let Some((identity, backing)) = self.planned(&catalog, &claim)? else { return Ok(()) };
         let Made { guard, directory, has_quota } =
@@ -75,6 +80,24 @@ impl Provisioner {
         self.tell(&Item::Provision(key.clone()), EventType::Normal, Reason::ProvisioningSucceeded, &note)
             .await;
         Ok(())
+    }
+
+    /// Whoever may make claims may write that a pod owns one, and the pod's UID leads to the pod's directory: that has to
+    /// be a pod of the claim's own namespace.
+    async fn belongs_to_its_pod(&self, claim: &Claim) -> Result<(), Problem> {
+        let Some(PodReference { name, uid }) = claim.metadata.pod.as_deref() else { return Ok(()) };
+        let namespace = &*claim.metadata.namespace;
+        let what = format!("pod \"{namespace}/{name}\"");
+        // By the right to list pods, which there is anyway.
+        let of_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let pods = Api::<api::Pod>::namespaced(self.client.clone(), namespace);
+        let found = pods.list_metadata(&of_name).await.map_err(Problem::api(&what))?;
+        if found.items.iter().any(|pod| pod.metadata.uid.as_deref() == Some(&**uid)) {
+            return Ok(());
+        }
+        Err(Problem::Waits(format!(
+            "{what} with the UID {uid}, which the claim says it was made for, does not exist"
+        )))
     }
 
     /// What the class makes of the claim; `None` where a volume is there already.

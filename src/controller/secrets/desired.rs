@@ -118,7 +118,7 @@ pub fn desired(
     for claim in selected.iter().flat_map(|namespace| catalog.claims_in(namespace)) {
         let Ok(Some((identity, backing))) = Search::new(catalog, driver).behind(claim) else { continue };
         let metadata = &claim.metadata;
-        let (of, owner) = if metadata.of_a_pod {
+        let (of, owner) = if metadata.pod.is_some() {
             (Of::Class(identity.class), None)
         } else {
             (Of::Claim(Arc::clone(&metadata.name)), Some(Arc::clone(&metadata.uid)))

@@ -5,6 +5,7 @@ use super::pod::{Spec, Status, Volume};
 use crate::{
     inject::status::{self, STATUS},
     pod::labels,
+    volume::claim_of_ephemeral,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -58,7 +59,7 @@ pub fn judge(metadata: &ObjectMeta, spec: &Spec, status: Option<&Status>) -> Vec
     let pod = metadata.name.as_deref().unwrap_or_default();
     let claim = |volume: &Volume| match &volume.persistent_volume_claim {
         Some(source) => Some(source.claim_name.clone()),
-        None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
+        None => volume.ephemeral.as_ref().map(|_| claim_of_ephemeral(pod, &volume.name)),
     };
     let owners = metadata.owner_references.iter().flatten();
     let owned = owners.clone().any(|owner| owner.controller == Some(true));

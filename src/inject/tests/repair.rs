@@ -170,3 +170,30 @@ fn a_volume_added_later_keeps_what_it_holds() {
     assert!(added["hostPath"].is_object(), "{added}");
     assert_eq!(Case::default().decide(&repaired).code, Code::AlreadyInjected);
 }
+
+/// The golden cases of ephemeral volumes: how they were injected when the volume itself was shared and its claim moved,
+/// and what they were made from.
+const MOVED: [(&str, &str); 3] = [
+    (
+        include_str!("../../../tests/golden/repaired-ephemeral-of-earlier/input.yaml"),
+        include_str!("../../../tests/golden/ephemeral/input.yaml"),
+    ),
+    (
+        include_str!("../../../tests/golden/repaired-resilient-ephemeral-of-earlier/input.yaml"),
+        include_str!("../../../tests/golden/resilient-ephemeral/input.yaml"),
+    ),
+    (
+        include_str!("../../../tests/golden/repaired-ephemeral-serverless-of-earlier/input.yaml"),
+        include_str!("../../../tests/golden/ephemeral-serverless/input.yaml"),
+    ),
+];
+
+#[test]
+fn an_ephemeral_volume_that_was_moved_is_known_by_its_old_status() {
+    for (injected, original) in MOVED {
+        let value = |text: &str| parse("pod", text).unwrap().remove(0).value;
+        let mut pod = value(injected);
+        uninject(&pod).unwrap().unwrap().apply(&mut pod).unwrap();
+        assert_eq!(pod, value(original));
+    }
+}

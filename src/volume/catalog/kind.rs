@@ -80,7 +80,7 @@ impl Kind for Claim {
             uid: strings.share(&metadata.uid),
             labels: strings.map(&metadata.labels, |_| true),
             annotations: strings.map(&metadata.annotations, wanted),
-            of_a_pod: metadata.of_a_pod,
+            pod: metadata.pod.clone(),
             deleting: metadata.deleting,
             // Those that wait for their volume get it in the order of their age.
             created: if bound { Arc::default() } else { Arc::clone(&metadata.created) },

@@ -1,6 +1,6 @@
 //! `${pvc.name}` and its like: in the secret references of a class.
 
-use super::{ClaimFacts, Expanded, NO_NAME, PatternError};
+use super::{ClaimFacts, Expanded, NO_NAME, PatternError, SHARED_SECRET};
 
 /// A name or namespace of a secret, from a value of `csi.storage.k8s.io/…-secret-name` or `…-namespace`.
 ///
@@ -51,6 +51,7 @@ fn bare_name_length(text: &str) -> usize {
 /// The value of a name, `None` where there is none; the error is why it cannot be known.
 fn value<'f>(name: &str, facts: &ClaimFacts<'f>) -> Result<Option<&'f str>, &'static str> {
     match name {
+        "pvc.name" if facts.shares_secret => Err(SHARED_SECRET),
         "pvc.name" => facts.name.map(Some).ok_or(NO_NAME),
         "pvc.namespace" => Ok(Some(facts.namespace)),
         "pv.name" => facts.volume.map(Some).ok_or("the claim has no UID to name its volume after"),

@@ -21,6 +21,7 @@ fn with_facts(test: impl FnOnce(ClaimFacts<'_>)) {
     node.metadata.annotations = map(&[("fs1.juicefs.com/cacheGroup", "region-1")]);
     test(ClaimFacts {
         name: Some("test"),
+        shares_secret: false,
         namespace: "default",
         labels: &labels,
         annotations: &annotations,

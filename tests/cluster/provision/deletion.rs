@@ -1,10 +1,13 @@
 //! Volumes that go, with their data where that is certainly right; not a byte of anything else.
 
-use k8s_openapi::api::core::v1::PersistentVolume;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 
-use super::{Place, create, file_system, name, volume};
+use super::{Place, create, eventually, file_system, name, volume};
 
 #[tokio::test]
 async fn data_goes_with_its_volume_and_nothing_else_does() {
@@ -174,4 +177,43 @@ async fn a_volume_without_its_secret_stays_until_it_is_given_up() {
     let note = place.told_of_volume("VolumeDataKept", NAME).await;
     assert!(note.contains("give-up-data"), "{note}");
     assert_eq!(place.file_system.tree(), before);
+}
+
+#[tokio::test]
+async fn an_ephemeral_volume_is_the_directory_that_its_client_mounts() {
+    let Some(place) = Place::new("delete-ephemeral", json!({}), json!({})).await else { return };
+    let template = json!({"spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": place.name,
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": place.name, "name": "web-0"},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}],
+                 "volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]}});
+    let pod = create(&place.client, pod, false).await.unwrap();
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let pods: Api<Pod> = Api::namespaced(place.client.clone(), &place.name);
+    let claims = place.claims();
+    eventually("the claim of the pod", async || claims.get_opt("web-0-scratch").await.unwrap()).await;
+    let volume = name(&place.bound("web-0-scratch").await);
+    let directory = format!("ephemeral-{uid}-scratch");
+    assert_eq!(place.file_system.quota(&format!("/{directory}")).as_deref(), Some("1.0 GiB"));
+    place.file_system.write(&format!("{directory}/file"));
+
+    // A claim that only says so gets nothing of it.
+    let forged = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
+            "namespace": place.name, "name": "other-scratch", "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Pod", "name": "other", "uid": uid, "controller": true}]},
+        "spec": template["spec"]});
+    create(&place.client, forged, false).await.unwrap();
+    eventually("the claim to go, whose pod is not there", async || {
+        claims.get_opt("other-scratch").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let volumes = place.volumes().list(&ListParams::default()).await.unwrap().items;
+    let of = |one: &PersistentVolume| one.spec.as_ref()?.claim_ref.as_ref()?.name.clone();
+    assert!(volumes.iter().all(|one| of(one).as_deref() != Some("other-scratch")));
+    assert!(place.file_system.tree().contains(&format!("{directory}/file")));
+
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    pods.delete("web-0", &at_once).await.unwrap();
+    place.gone(&volume).await;
+    assert!(place.file_system.tree().is_empty(), "{:?}", place.file_system.tree());
 }
