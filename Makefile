@@ -6,10 +6,18 @@ SHELL := /bin/bash
 tools := $(CURDIR)/.tools/venv/bin
 export PATH := $(tools):$(PATH)
 
-# A target given by name keeps `+crt-static` away from build scripts and procedural macros.
-target := $(shell rustc -vV | sed -n 's/^host: //p')
+# A target given by name keeps `+crt-static` away from build scripts and procedural macros. Another than this machine's:
+# `make static target=aarch64-unknown-linux-gnu`; docs/release.md says what that takes.
+host := $(shell rustc -vV | sed -n 's/^host: //p')
+target := $(host)
+static := target/static$(if $(filter-out $(host),$(target)),-$(target))
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER ?= $(if $(filter aarch64-%,$(host)),cc,aarch64-linux-gnu-gcc)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER ?= $(if $(filter x86_64-%,$(host)),cc,x86_64-linux-gnu-gcc)
+# No path of the machine is in what is built for the image: it is the same wherever that is done.
+static_flags = -C target-feature=+crt-static --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$(CURDIR)=/source
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-shell_scripts = $(shell git grep -lE '^#!.*[/ ](bash|sh)$$' -- .ci tests)
+shell_scripts = $(shell git grep -lE '^#!.*[/ ](bash|sh)$$' -- .ci release tests)
 
 .PHONY: help
 help: ## Lists the targets.
@@ -93,23 +101,39 @@ files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
 
 .PHONY: agent
 agent: ## Builds the agent as the image has it, static and stripped, into target/static/.
-	RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --locked --profile agent --target $(target) \
+	RUSTFLAGS='$(static_flags) -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --locked --profile agent --target $(target) \
 		--no-default-features --bin jfs-agent
-	mkdir -p target/static
-	cp target/$(target)/agent/jfs-agent target/static/
+	mkdir -p $(static)
+	cp target/$(target)/agent/jfs-agent $(static)/
 
+# The names and versions of the crates are in the program, where scanners of images look for them.
 .PHONY: static
 static: agent ## Builds both binaries as the image has them, static and stripped, into target/static/.
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(target) --bin juicefs-sidecar
-	cp target/$(target)/release/juicefs-sidecar target/static/
+	auditable=$$(release/tool cargo-auditable); RUSTFLAGS='$(static_flags)' \
+		"$$auditable" auditable build --locked --release --target $(target) --bin juicefs-sidecar
+	cp target/$(target)/release/juicefs-sidecar $(static)/
 
 .PHONY: static-check
 static-check: static ## Checks that the binaries are static, small, and run where nothing else is.
 	tests/tools/check-static target/static/juicefs-sidecar target/static/jfs-agent
 
+# Architectures by the names that images have, and what they are to the compiler.
+target_amd64 := x86_64-unknown-linux-gnu
+target_arm64 := aarch64-unknown-linux-gnu
+PLATFORMS ?= $(if $(filter aarch64-%,$(host)),arm64,amd64)
+binaries = $(foreach platform,$(PLATFORMS),$(platform)=target/static$(if $(filter-out $(host),$(target_$(platform))),-$(target_$(platform))))
+
+.PHONY: binaries
+binaries:
+	for platform in $(foreach platform,$(PLATFORMS),$(target_$(platform))); do $(MAKE) static target=$$platform; done
+
 .PHONY: image
-image: ## Builds the image juicefs-sidecar:VERSION (needs docker or podman).
-	$$(command -v docker || command -v podman) build --tag juicefs-sidecar:$(version) .
+image: binaries ## Makes the image in target/image/, without a daemon (PLATFORMS="amd64 arm64": docs/release.md).
+	release/image target/image $(binaries)
+
+.PHONY: image-check
+image-check: binaries ## Makes the image twice and checks it: the same, small, without root, its crates listed, it runs.
+	release/check-image target/image $(binaries)
 
 # Instrumented crates and plain ones do not share a directory.
 .PHONY: fuzz-build
