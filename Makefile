@@ -94,9 +94,10 @@ dependencies: setup ## Checks dependencies: unused, banned, licences, sources, y
 	tests/tools/check-advisories
 
 .PHONY: files-check
-files-check: setup ## Lints shell scripts, the Dockerfile and spelling.
+files-check: setup ## Lints shell scripts, the Dockerfile, workflows and spelling.
 	shellcheck -x $(shell_scripts)
 	hadolint Dockerfile
+	"$$(release/tool actionlint)" .github/workflows/*.yml
 	typos
 
 .PHONY: agent
@@ -117,6 +118,10 @@ static: agent ## Builds both binaries as the image has them, static and stripped
 static-check: static ## Checks that the binaries are static, small, and run where nothing else is.
 	tests/tools/check-static target/static/juicefs-sidecar target/static/jfs-agent
 
+.PHONY: version
+version:
+	@echo $(version)
+
 # Architectures by the names that images have, and what they are to the compiler.
 target_amd64 := x86_64-unknown-linux-gnu
 target_arm64 := aarch64-unknown-linux-gnu
@@ -134,6 +139,10 @@ image: binaries ## Makes the image in target/image/, without a daemon (PLATFORMS
 .PHONY: image-check
 image-check: binaries ## Makes the image twice and checks it: the same, small, without root, its crates listed, it runs.
 	release/check-image target/image $(binaries)
+
+.PHONY: release
+release: static-check image-check ## Makes all files of a release in target/release-files/, to be had at URL.
+	release/files target/release-files target/image "$${URL:?where the files will be}" $(binaries)
 
 # Instrumented crates and plain ones do not share a directory.
 .PHONY: fuzz-build
