@@ -102,7 +102,7 @@ files-check: setup ## Lints shell scripts, the Dockerfile, workflows and spellin
 
 .PHONY: agent
 agent: ## Builds the agent as the image has it, static and stripped, into target/static/.
-	RUSTFLAGS='$(static_flags) -C link-arg=-Wl,-z,pack-relative-relocs' cargo build --locked --profile agent --target $(target) \
+	RUSTFLAGS='$(static_flags) -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr' cargo build --locked --profile agent --target $(target) \
 		--no-default-features --bin jfs-agent
 	mkdir -p $(static)
 	cp target/$(target)/agent/jfs-agent $(static)/

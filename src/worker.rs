@@ -9,7 +9,7 @@
 //! Of what to run the request says only what cannot be told from its task. The commands for directories, quotas and
 //! trees are the worker's own; `format` and `auth` come as the words that injection gives to the clients of pods,
 //! because one place decides what a file system is made with, and the worker takes only words that can be theirs. So
-//! a request, whoever wrote it, runs none but six commands of the client, each below a path that was checked.
+//! a request, whoever wrote it, runs none but seven commands of the client, each below a path that was checked.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod address;
@@ -122,6 +122,16 @@ pub enum Task {
     DeleteQuota(SubPath),
     /// Remove a directory, its quota and all that is in it; trash is respected. One that is not there is fine.
     Remove(SubPath),
+    /// Say whether a directory is there: [`Kind::Missing`] if not; community edition.
+    Find(SubPath),
+    /// Make a directory, which must not be there, what another one is; that in which it is to be is there. It is seen
+    /// when it is complete; community edition.
+    Clone {
+        /// What it is made from.
+        from: SubPath,
+        /// What is made.
+        to: SubPath,
+    },
 }
 
 impl Task {
@@ -134,6 +144,8 @@ impl Task {
             Self::SetQuota { .. } => "set quota",
             Self::DeleteQuota(_) => "delete quota",
             Self::Remove(_) => "remove",
+            Self::Find(_) => "find",
+            Self::Clone { .. } => "clone",
         }
     }
 
@@ -144,7 +156,9 @@ impl Task {
             Self::Create { path, .. }
             | Self::SetQuota { path, .. }
             | Self::DeleteQuota(path)
-            | Self::Remove(path) => Some(path),
+            | Self::Remove(path)
+            | Self::Find(path)
+            | Self::Clone { to: path, .. } => Some(path),
         }
     }
 }
@@ -220,6 +234,8 @@ pub enum Kind {
     NotADirectory,
     /// The directory is not there.
     Missing,
+    /// The directory is there, and was to be made.
+    Exists,
     /// The file system denies it to the user that the worker runs as, which has to be root.
     PermissionDenied,
     /// It was not done in time.

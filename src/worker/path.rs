@@ -56,6 +56,11 @@ impl SubPath {
         format!("/{}", self.0)
     }
 
+    /// The directory that it is in, unless that is the root.
+    pub fn above(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(above, _)| Self(above.to_owned()))
+    }
+
     /// The directory that it is in, from the root, and its name there.
     pub fn split(&self) -> (String, &str) {
         match self.0.rsplit_once('/') {
@@ -137,5 +142,7 @@ mod tests {
         };
         assert_eq!(split("a"), ("/".into(), "a".into()));
         assert_eq!(split("a/b/c"), ("/a/b".into(), "c".into()));
+        let above = |path: &str| SubPath::try_from(path.to_owned()).unwrap().above().map(String::from);
+        assert_eq!((above("a"), above("a/b/c")), (None, Some("a/b".into())));
     }
 }

@@ -54,6 +54,18 @@ pub fn says_no_limit(message: &str) -> bool {
     message.ends_with(": limitation not set or deleted")
 }
 
+/// Whether a client of this version (`juicefs version 1.4.2+…`) clones as it is asked to: before 1.3 it read the request
+/// differently.
+pub fn clones(version: &str) -> bool {
+    let (_, number) = version.split_once("version ").unwrap_or_default();
+    let (major, rest) = number.split_once('.').unwrap_or_default();
+    let (minor, _) = rest.split_once('.').unwrap_or_default();
+    match (major.parse::<u32>(), minor.parse::<u32>()) {
+        (Ok(major), Ok(minor)) => (major, minor) >= (1, 3),
+        _ => false,
+    }
+}
+
 /// The message of a line of the client's log: without time, process, level, function and file.
 pub fn message(line: &str) -> &str {
     let message = line.split_once(">: ").map_or(line, |(_, message)| message);
@@ -111,6 +123,20 @@ mod tests {
         assert_eq!(kind("a [b]", ""), Kind::Other);
         assert_eq!(kind("open /ca.pem: no such file or directory", ""), Kind::Other);
         assert_eq!(kind("x", "resolve dir /x: no such file or directory"), Kind::Other);
+    }
+
+    #[test]
+    fn old_clients_and_unknown_ones_do_not_clone() {
+        for version in
+            ["juicefs version 1.3.0+2025-07-07.x", "juicefs version 1.10.0", "juicefs version 2.0.0-beta1\n"]
+        {
+            assert!(clones(version), "{version}");
+        }
+        for version in
+            ["juicefs version 1.2.9+2024", "juicefs version 0.17.5", "juicefs version 1", "", "version x"]
+        {
+            assert!(!clones(version), "{version}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `jfs-agent work` with the real client: as root without a capability, where only its scratch can be written.
 
+mod clone;
 mod ends;
 mod failures;
 mod removal;

@@ -5,8 +5,9 @@
 //! buries what any of them leaves behind.
 
 mod client;
-mod removal;
+mod mount;
 pub(crate) mod request;
+mod trees;
 
 use crate::{
     arguments::Arguments,

@@ -12,8 +12,8 @@ use crate::{
 const MODE: u32 = 0o777;
 /// What one command may take; the client itself tries for longer.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What the removal of a tree may take before it is begun again.
-const REMOVAL_LIMIT: Duration = Duration::from_hours(12);
+/// What the removal of a tree, or its clone, may take before it is begun again.
+const TREE_LIMIT: Duration = Duration::from_hours(12);
 
 /// What halves the processor time of a command that ends soon: its heap grows up to a limit and is not collected
 /// before. A thousand claims are a thousand of these.
@@ -59,8 +59,30 @@ pub async fn identify(worker: &Worker, access: &Access) -> Result<Option<Identit
 
 /// Removes a directory and all that is in it.
 pub async fn remove(worker: &Worker, access: &Access, path: SubPath) -> Result<(), NotDone> {
-    let file_system = access.file_system.clone();
-    let request = Request { file_system, task: Task::Remove(path), limit: REMOVAL_LIMIT.as_secs() };
+    once(worker, access, Task::Remove(path), TREE_LIMIT).await
+}
+
+/// Whether a directory is there.
+pub async fn find(worker: &Worker, access: &Access, path: SubPath) -> Result<bool, NotDone> {
+    match once(worker, access, Task::Find(path), LIMIT).await {
+        Err(NotDone::Failed(Failed { kind: Kind::Missing, .. })) => Ok(false),
+        answer => answer.map(|()| true),
+    }
+}
+
+/// Makes a directory what another one is, and those above it; one that is there already is left as it is.
+pub async fn clone(worker: &Worker, access: &Access, from: SubPath, to: SubPath) -> Result<(), NotDone> {
+    if let Some(above) = to.above() {
+        once(worker, access, Task::Create { path: above, mode: MODE, quota: None }, LIMIT).await?;
+    }
+    match once(worker, access, Task::Clone { from, to }, TREE_LIMIT).await {
+        Err(NotDone::Failed(Failed { kind: Kind::Exists, .. })) => Ok(()),
+        answer => answer,
+    }
+}
+
+async fn once(worker: &Worker, access: &Access, task: Task, limit: Duration) -> Result<(), NotDone> {
+    let request = Request { file_system: access.file_system.clone(), task, limit: limit.as_secs() };
     worker.ask(&request).await.map(drop)
 }
 
@@ -107,6 +129,7 @@ pub fn remedy(not_done: &NotDone) -> &'static str {
         Kind::PermissionDenied => "run the worker as root",
         Kind::Late => "see what the metadata engine and the object storage are busy with",
         Kind::CalledOff => "it is tried again",
+        Kind::Exists => "take what is there out of the file system, or use another directory",
         Kind::Invalid | Kind::Missing | Kind::Other => "the worker's log has more",
     }
 }

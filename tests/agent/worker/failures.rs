@@ -78,7 +78,7 @@ fn an_unformatted_file_system_is_formatted_and_secrets_stay_secret() {
         lines.iter().any(|line| line.contains(" format ") && line.contains(" redis://@127.0.0.1:")),
         "{lines:?}"
     );
-    assert!(lines.iter().any(|line| line.contains(" webdav ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(" mount ")), "{lines:?}");
     let told = format!("{lines:?} {messages:?} {}", pod.log("worker"));
     for secret in [PASSWORD, "hunter-who", "hunter-key", "hunter-token", "hunter-phrase", "PRIVATE KEY"] {
         assert!(!told.contains(secret), "{secret} in {told}");

@@ -1,6 +1,6 @@
 //! One request, from its first byte to its answer; a process of its own.
 
-use super::{Options, client::Job, removal};
+use super::{Options, client::Job, trees};
 use crate::{
     arguments::Arguments,
     clock,
@@ -38,7 +38,7 @@ const ARRIVAL_LIMIT: Duration = Duration::from_secs(2);
 const MOST_VARIABLES: usize = 256;
 
 /// Variables that decide what a program is, and not what it does.
-const FORBIDDEN: [&str; 5] = ["LD_", "_FUSE_", "JFS_SUPER", "_JFS_", "WEBDAV_"];
+const FORBIDDEN: [&str; 4] = ["LD_", "_FUSE_", "JFS_SUPER", "_JFS_"];
 
 /// What a request comes to.
 pub(super) type Outcome<T> = std::result::Result<T, Failed>;
@@ -217,11 +217,13 @@ fn carry_out(
             job.run(&job.quota("set", path, [capacity]), None)?;
         }
         Task::DeleteQuota(path) => _ = job.delete_quota(path)?,
-        Task::Remove(path) if *edition == Edition::Community => removal::remove(&job, path)?,
-        Task::Remove(_) => {
-            let reason = "the enterprise client is not known to remove trees without a mount";
+        _ if *edition == Edition::Enterprise => {
+            let reason = "the enterprise client is not known to do it without a mount";
             return Err(Failed::new(Kind::Unsupported, reason));
         }
+        Task::Remove(path) => trees::remove(&job, path)?,
+        Task::Find(path) => trees::find(&job, path)?,
+        Task::Clone { from, to } => trees::clone(&job, from, to)?,
     }
     Ok(None)
 }
