@@ -39,6 +39,8 @@ pub enum Reason {
     ProvisioningFailed,
     /// A volume is there, or larger, and has no quota.
     QuotaNotSet,
+    /// The volume of a claim is being filled from another one, which takes long.
+    VolumeDataClone,
     /// A volume is larger.
     VolumeResizeSuccessful,
     /// It is not, and why.
@@ -61,7 +63,7 @@ pub enum Reason {
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
@@ -70,6 +72,7 @@ impl Reason {
         Self::ProvisioningSucceeded,
         Self::ProvisioningFailed,
         Self::QuotaNotSet,
+        Self::VolumeDataClone,
         Self::VolumeResizeSuccessful,
         Self::VolumeResizeFailed,
         Self::VolumeDataKept,
@@ -92,6 +95,7 @@ impl Reason {
             Self::ProvisioningSucceeded => "ProvisioningSucceeded",
             Self::ProvisioningFailed => "ProvisioningFailed",
             Self::QuotaNotSet => "QuotaNotSet",
+            Self::VolumeDataClone => "VolumeDataClone",
             Self::VolumeResizeSuccessful => "VolumeResizeSuccessful",
             Self::VolumeResizeFailed => "VolumeResizeFailed",
             Self::VolumeDataKept => "VolumeDataKept",
@@ -112,7 +116,10 @@ impl Reason {
             Self::SecretNotOurs => "IssueCertificate",
             Self::CredentialsNotOurs => "WriteSecret",
             Self::ConfigurationInvalid | Self::ConfigurationAccepted => "ReadConfiguration",
-            Self::ProvisioningSucceeded | Self::ProvisioningFailed | Self::QuotaNotSet => "Provision",
+            Self::ProvisioningSucceeded
+            | Self::ProvisioningFailed
+            | Self::QuotaNotSet
+            | Self::VolumeDataClone => "Provision",
             Self::VolumeResizeSuccessful | Self::VolumeResizeFailed => "Expand",
             Self::SecretNotHeld => "HoldSecret",
             Self::VolumeDataKept | Self::VolumeDataRemoval | Self::VolumeFailedDelete => "Delete",

@@ -76,6 +76,9 @@ pub enum Problem {
     /// Something does not answer, and another attempt is waited for.
     #[error("{0}")]
     Silent(String),
+    /// Others come first.
+    #[error("{0}")]
+    Turn(&'static str),
     /// It takes a worker.
     #[error("there is no worker to do it; give the controller one (--worker)")]
     NoWorker,
@@ -123,7 +126,7 @@ impl Problem {
     /// Whether it is none by the next round, most likely.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Conflict { .. } | Self::Silent(_) => true,
+            Self::Conflict { .. } | Self::Silent(_) | Self::Turn(_) => true,
             Self::KeepsVolume { problem, .. } => problem.is_passing(),
             _ => false,
         }
@@ -133,7 +136,7 @@ impl Problem {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Refused(_) => "refused",
-            Self::Waits(_) | Self::Silent(_) => "waiting",
+            Self::Waits(_) | Self::Silent(_) | Self::Turn(_) => "waiting",
             Self::NoWorker | Self::NotDone { .. } => "worker",
             Self::KeepsVolume { problem, .. } => problem.outcome(),
             Self::Foreign { .. } | Self::ForeignCredentials { .. } => "foreign-secret",

@@ -6,6 +6,7 @@
 
 pub mod candidates;
 mod claims;
+mod clone;
 pub mod credentials;
 mod deletion;
 mod expansion;
@@ -14,6 +15,7 @@ pub mod paths;
 pub mod removal;
 pub mod schedule;
 pub mod silent;
+pub mod source;
 pub mod volume;
 pub mod work;
 
@@ -22,9 +24,9 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, runtime::events::EventType};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, interval_at, sleep_until},
 };
 
 use self::{
@@ -47,8 +49,12 @@ use crate::{
 
 /// Changes that come together are looked at together.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How often it is said that something long goes on.
+const PROGRESS: Duration = Duration::from_mins(5);
 /// Volumes that are removed at the same time: fewer than the worker takes, so that new ones never wait for old ones.
 const MOST_REMOVALS: usize = 2;
+/// Trees that are cloned at the same time, for the same reason.
+const MOST_CLONES: usize = 2;
 
 /// What the provisioner works with.
 pub struct Provisioner {
@@ -60,6 +66,7 @@ pub struct Provisioner {
     credentials: Credentials,
     silent: Silent,
     paths: Paths,
+    clones: Semaphore,
     held: Held,
     events: Events,
     metrics: ControllerMetrics,
@@ -82,7 +89,21 @@ impl Provisioner {
     ) -> Self {
         let credentials = Credentials::new(client.clone());
         let (silent, paths, held) = (Silent::default(), Paths::default(), Held::default());
-        Self { client, driver, worker, storage, config, credentials, silent, paths, held, events, metrics }
+        let clones = Semaphore::new(MOST_CLONES);
+        Self {
+            client,
+            driver,
+            worker,
+            storage,
+            config,
+            credentials,
+            silent,
+            paths,
+            clones,
+            held,
+            events,
+            metrics,
+        }
     }
 
     /// Goes on for ever, with so many things at the same time.
@@ -174,6 +195,22 @@ impl Provisioner {
 
     async fn tell(&self, item: &Item, kind: EventType, reason: Reason, note: &str) {
         self.events.send(kind, reason, note, &about(item)).await;
+    }
+
+    /// Says now and then that something goes on.
+    async fn telling<T>(&self, item: &Item, reason: Reason, what: &str, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let mut progress = interval_at(started + PROGRESS, PROGRESS);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = progress.tick() => {
+                    let note = format!("{what}, for {} minutes now", started.elapsed().as_secs() / 60);
+                    self.tell(item, EventType::Normal, reason, &note).await;
+                }
+            }
+        }
     }
 
     /// The storage objects of this moment.

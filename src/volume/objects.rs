@@ -101,17 +101,33 @@ pub struct ClaimSpec {
     /// Whether a block device is wanted and not a file system.
     #[serde(deserialize_with = "is_block", rename = "volumeMode")]
     pub block: bool,
-    /// Whether it is to begin with what a snapshot or another claim has.
-    #[serde(deserialize_with = "is_there")]
-    pub data_source: bool,
+    /// What it is to begin with, if not empty.
+    pub data_source: Option<Box<DataSource>>,
     /// See [`Self::data_source`]; the newer field of the two.
-    #[serde(deserialize_with = "is_there")]
-    pub data_source_ref: bool,
+    pub data_source_ref: Option<Box<DataSource>>,
     /// Labels of the volumes that may be bound, for claims without a class.
     pub selector: Option<LabelSelector>,
     /// Bytes that are asked for.
     #[serde(deserialize_with = "bytes::requested", rename = "resources")]
     pub bytes: Option<NonZero<u64>>,
+}
+
+/// What a claim begins with: another claim, a snapshot, or something of anybody's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DataSource {
+    /// Empty for a claim.
+    #[serde(deserialize_with = "or_default")]
+    pub api_group: Arc<str>,
+    /// Its kind.
+    #[serde(deserialize_with = "or_default")]
+    pub kind: Arc<str>,
+    /// Its name.
+    #[serde(deserialize_with = "or_default")]
+    pub name: Arc<str>,
+    /// Where it is, if not where the claim is.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: Arc<str>,
 }
 
 /// A PersistentVolume.

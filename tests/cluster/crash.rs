@@ -2,9 +2,10 @@
 //! is started again, the world becomes what it would have been.
 
 mod between;
+mod clone;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{Duration, Instant},
 };

@@ -1,7 +1,7 @@
 //! Real file systems: a redis, the real client, and a worker as it runs beside the controller.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
@@ -133,25 +133,35 @@ impl FileSystem {
         fs::remove_dir_all(local).unwrap();
     }
 
-    /// Every directory and file there is, from the root; directories end with a slash.
+    /// Every directory and file there is, from the root; directories end with a slash. Files hold their own paths.
     pub(crate) fn tree(&self) -> BTreeSet<String> {
-        fn walk(directory: &Path, base: &Path, found: &mut BTreeSet<String>) {
+        let contents = self.contents().into_iter();
+        contents
+            .map(|(name, content)| {
+                assert!(name.ends_with('/') || content == name, "what was written to {name}: {content}");
+                name
+            })
+            .collect()
+    }
+
+    /// As [`Self::tree`], with what is in the files.
+    pub(crate) fn contents(&self) -> BTreeMap<String, String> {
+        fn walk(directory: &Path, base: &Path, found: &mut BTreeMap<String, String>) {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(base).unwrap().to_str().unwrap().to_owned();
                 if path.is_dir() {
                     walk(&path, base, found);
-                    found.insert(name + "/");
+                    found.insert(name + "/", String::new());
                 } else {
-                    assert_eq!(fs::read_to_string(&path).unwrap(), name, "what was written there");
-                    found.insert(name);
+                    found.insert(name, fs::read_to_string(&path).unwrap());
                 }
             }
         }
         let local = self.directory.join("out");
         fs::create_dir_all(&local).unwrap();
         self.sync("jfs://vol/", &format!("{}/", local.display()));
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         walk(&local, &local, &mut found);
         fs::remove_dir_all(local).unwrap();
         found

@@ -1,5 +1,6 @@
 //! The provisioner, with the real client, redis and worker, and Kubernetes' own binder and protection controllers.
 
+mod clone;
 mod deletion;
 mod expansion;
 
@@ -233,9 +234,9 @@ async fn what_cannot_be_had_is_said_and_not_made() {
         ("selector", json!({"selector": {"matchLabels": {"a": "b"}}}), "spec.selector"),
         ("readers", json!({"accessModes": ["ReadOnlyMany"]}), "ReadOnlyMany"),
         (
-            "clone",
-            json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "other"}}),
-            "snapshots or other claims",
+            "populator",
+            json!({"dataSourceRef": {"apiGroup": "example.com", "kind": "Populator", "name": "other"}}),
+            "spec.dataSource",
         ),
     ] {
         place.claim(claim, more).await;

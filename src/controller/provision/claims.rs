@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::{
     Provisioner,
     candidates::{ClaimKey, Item, waits_for_a_volume, waits_to_go},
+    clone::Target,
     paths::{Guard, Purpose},
+    source,
     volume::{Parts, check, volume},
     work::{self, MadeBy},
 };
@@ -39,6 +41,8 @@ struct Made {
     directory: String,
     /// Whether it has the quota that was asked for.
     has_quota: bool,
+    /// What its data was cloned from.
+    begins_with: Option<String>,
 }
 
 impl Provisioner {
@@ -58,7 +62,7 @@ impl Provisioner {
         self.belongs_to_its_pod(&claim).await?;
         self.add_node(&mut catalog, &claim, &class).await?;
         let Some((identity, backing)) = self.planned(&catalog, &claim)? else { return Ok(()) };
-        let Made { guard, directory, has_quota } =
+        let Made { guard, directory, has_quota, begins_with } =
             self.make_directory(key, &claim, identity, &backing, bytes, &class).await?;
         let parts = Parts {
             claim: &claim,
@@ -76,7 +80,8 @@ impl Provisioner {
         } else {
             String::new()
         };
-        let note = format!("volume {} has the directory {directory:?}{quota}", backing.name);
+        let data = begins_with.map(|whom| format!(", with the data of {whom}")).unwrap_or_default();
+        let note = format!("volume {} has the directory {directory:?}{data}{quota}", backing.name);
         self.tell(&Item::Provision(key.clone()), EventType::Normal, Reason::ProvisioningSucceeded, &note)
             .await;
         Ok(())
@@ -168,22 +173,27 @@ impl Provisioner {
         if let Some(other) = going {
             return Err(in_the_way(std::sync::Arc::clone(&other.metadata.name)));
         }
-        let without_quota = |guard, directory| Made { guard, directory, has_quota: false };
-        let Some(worker) = &self.worker else { return Ok(without_quota(guard, directory)) };
+        let mut made = Made { guard, directory, has_quota: false, begins_with: None };
+        if let Some(source) = source::source(claim)? {
+            let (volume, secret) = (&backing.name, &backing.secret);
+            let target = Target { path: &path, volume, secret, access: &access, bytes };
+            made.begins_with = Some(self.fill(key, claim, &source, &target).await?);
+        }
+        let Some(worker) = &self.worker else { return Ok(made) };
         let quota = self.sets_quotas().then_some(bytes);
         match work::make(worker, &access, path, quota).await {
             Ok(MadeBy::Worker) => {
                 self.silent.answered(&backing.secret);
-                Ok(Made { guard, directory, has_quota: quota.is_some() })
+                made.has_quota = quota.is_some();
             }
             Ok(MadeBy::Clients) => {
                 let note = "the worker's client cannot make its directory and set its quota; clients of pods make the \
                             directory, and there is no quota";
                 self.tell(&Item::Provision(key.clone()), EventType::Warning, Reason::QuotaNotSet, note).await;
-                Ok(without_quota(guard, directory))
             }
-            Err(not_done) => Err(self.not_done(&backing.secret, not_done)),
+            Err(not_done) => return Err(self.not_done(&backing.secret, not_done)),
         }
+        Ok(made)
     }
 
     /// Creates the volume; one that is there already and the claim's is as good.

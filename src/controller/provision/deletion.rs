@@ -1,7 +1,7 @@
 //! Takes a volume away whose claim is gone: its data first where that is certainly right ([`removal`]), then what kept
 //! its secret, then the PersistentVolume. Nothing is lost track of: the finalizer goes last.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as api;
 use kube::{
@@ -10,7 +10,6 @@ use kube::{
     runtime::events::EventType,
 };
 use serde_json::json;
-use tokio::time::{Instant, interval_at};
 
 use super::{
     Provisioner,
@@ -25,13 +24,11 @@ use crate::{
     client::access::Access,
     controller::{events::Reason, problem::Problem, worker::NotDone},
     volume::{Catalog, PersistentVolume, objects::SecretReference},
-    worker::{Identity, Kind, SubPath},
+    worker::{Identity, Kind},
 };
 
 /// Annotation of a volume, with the value `true`: its data is given up, wherever it is.
 const GIVE_UP: &str = "sidecar.juicefs.com/give-up-data";
-/// How often it is said that a removal goes on.
-const PROGRESS: Duration = Duration::from_mins(5);
 
 impl Provisioner {
     /// Takes a volume away, if it still is to go.
@@ -110,9 +107,10 @@ impl Provisioner {
         {
             return Err(Problem::Waits(format!("{whom}: something changed around its directory")));
         }
-        let shown = path.clone();
+        let what = format!("{:?} is being removed", path.as_str());
         let removal = work::remove(worker, &access, path);
-        match self.telling(name, &shown, removal).await {
+        let item = Item::Delete(Arc::clone(name));
+        match self.telling(&item, Reason::VolumeDataRemoval, &what, removal).await {
             Ok(()) => {
                 self.silent.answered(secret);
                 Ok(None)
@@ -121,24 +119,6 @@ impl Provisioner {
                 Ok(Some("there is no file system any more".to_owned()))
             }
             Err(not_done) => Err(with_way_out(self.not_done(secret, not_done))),
-        }
-    }
-
-    /// Says now and then that something goes on.
-    async fn telling<T>(&self, name: &Arc<str>, path: &SubPath, work: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        let mut progress = interval_at(started + PROGRESS, PROGRESS);
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                _ = progress.tick() => {
-                    let minutes = started.elapsed().as_secs() / 60;
-                    let note = format!("{:?} is being removed, for {minutes} minutes now", path.as_str());
-                    let item = Item::Delete(Arc::clone(name));
-                    self.tell(&item, EventType::Normal, Reason::VolumeDataRemoval, &note).await;
-                }
-            }
         }
     }
 
@@ -184,7 +164,12 @@ impl Provisioner {
         Ok(None)
     }
 
-    async fn identity(&self, access: &Access, secret: &SecretReference) -> Result<Option<Identity>, Problem> {
+    /// Which file system a secret leads to; `None` if it is gone.
+    pub(super) async fn identity(
+        &self,
+        access: &Access,
+        secret: &SecretReference,
+    ) -> Result<Option<Identity>, Problem> {
         let identity = work::identify(self.worker()?, access).await;
         let identity = identity.map_err(|not_done| self.not_done(secret, not_done))?;
         self.silent.answered(secret);

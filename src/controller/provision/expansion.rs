@@ -126,7 +126,7 @@ impl Provisioner {
         self.patch_status(claims, found, what, json!({"conditions": all})).await
     }
 
-    async fn patch_status(
+    pub(super) async fn patch_status(
         &self,
         claims: &Api<api::PersistentVolumeClaim>,
         found: &api::PersistentVolumeClaim,
@@ -151,7 +151,7 @@ fn bytes(amounts: &BTreeMap<String, Quantity>) -> Option<u64> {
 }
 
 /// The conditions of a claim whose kind is wanted.
-fn conditions(
+pub(super) fn conditions(
     claim: &api::PersistentVolumeClaim,
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<api::PersistentVolumeClaimCondition> {

@@ -47,17 +47,14 @@ pub fn check(claim: &Claim, class: &StorageClass) -> Result<u64, Refusal> {
         let what = "a volume that is made for a claim has no labels to be selected by";
         return refused("spec.selector", what, "make the claim without a selector, or without a class");
     }
-    if spec.data_source || spec.data_source_ref {
-        let what = "volumes cannot be made from snapshots or other claims yet";
-        return refused("spec.dataSource", what, "make the claim without it, and copy the data");
-    }
     let has_pattern = class.parameters.get(PATH_PATTERN).is_some_and(|pattern| !pattern.is_empty());
-    if spec.access_modes.allow_many_readers() && !has_pattern {
+    let is_filled = has_pattern || spec.data_source.is_some() || spec.data_source_ref.is_some();
+    if spec.access_modes.allow_many_readers() && !is_filled {
         let what = "a volume of its own would be empty, and nobody could write to it by ReadOnlyMany";
         return refused(
             "spec.accessModes",
             what,
-            "use another mode, or a class whose pathPattern leads to data",
+            "use another mode, a class whose pathPattern leads to data, or a dataSource",
         );
     }
     if class.has_topologies {
@@ -272,8 +269,6 @@ mod tests {
         for (more, field) in [
             (json!({"volumeMode": "Block"}), "spec.volumeMode"),
             (json!({"selector": {"matchLabels": {"a": "b"}}}), "spec.selector"),
-            (json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}), "spec.dataSource"),
-            (json!({"dataSourceRef": {"kind": "VolumeSnapshot", "name": "x"}}), "spec.dataSource"),
             (json!({"resources": {}}), "spec.resources.requests.storage"),
         ] {
             let refusal = check(&claim(&more), &class(&json!({}))).unwrap_err();
@@ -281,6 +276,10 @@ mod tests {
         }
         let only_read = claim(&json!({"accessModes": ["ReadOnlyMany"]}));
         assert!(check(&only_read, &class(&json!({}))).is_ok(), "its pattern leads to data");
+        let cloned = claim(
+            &json!({"accessModes": ["ReadOnlyMany"], "dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}),
+        );
+        assert!(check(&cloned, &class(&json!({"parameters": {}}))).is_ok(), "it is not empty");
         let refusal = check(&only_read, &class(&json!({"parameters": {}}))).unwrap_err();
         assert!(refusal.place.ends_with("spec.accessModes"), "{refusal}");
         let topologies = class(&json!({"allowedTopologies": [{"matchLabelExpressions": []}]}));
