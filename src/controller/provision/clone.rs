@@ -49,6 +49,13 @@ impl Provisioner {
         target: &Target<'_>,
     ) -> Result<String, Problem> {
         let worker = self.worker()?;
+        let whom = source.whom(claim);
+        let message = format!("{:?} begins with the data of {whom}", target.path.as_str());
+        let marked = self.marked(key, &message).await?;
+        // An earlier attempt may have come so far, and its source may be gone by now.
+        if marked && self.is_there(target).await? {
+            return Ok(whom);
+        }
         let origin = source::origin(source, claim, &self.catalog(), &self.config(), &self.driver)?;
         source::check(&origin, claim, target.bytes, target.path)?;
         let busy = |_| Problem::Turn("other volumes are being cloned first");
@@ -58,7 +65,16 @@ impl Provisioner {
         let reader: Arc<str> = format!("{}, which begins with it", target.volume).into();
         let in_the_way = |_| Problem::Waits(format!("the data of {} is being removed", origin.whom));
         let _guard = self.paths.take(&reader, origin.path.as_str(), Purpose::Make).map_err(in_the_way)?;
-        self.mark(key, claim, &origin, target).await?;
+        if !marked {
+            if self.is_there(target).await? {
+                let what =
+                    format!("its directory would be {:?}, which is there already", target.path.as_str());
+                let remedy =
+                    "use a class whose pathPattern gives each claim a directory of its own, or take it away";
+                return Err(source::refused(claim, what, remedy).into());
+            }
+            self.mark(key, message).await?;
+        }
         let clone = work::clone(worker, target.access, origin.path.clone(), target.path.clone());
         let what = format!("what {} has is being cloned", origin.whom);
         let item = Item::Provision(key.clone());
@@ -66,6 +82,11 @@ impl Provisioner {
             Ok(()) => Ok(origin.whom),
             Err(not_done) => Err(self.not_done(target.secret, not_done)),
         }
+    }
+
+    async fn is_there(&self, target: &Target<'_>) -> Result<bool, Problem> {
+        let found = work::find(self.worker()?, target.access, target.path.clone()).await;
+        found.map_err(|not_done| self.not_done(target.secret, not_done))
     }
 
     /// Refuses a source in another file system; there are many ways to one, so they are asked.
@@ -89,32 +110,16 @@ impl Provisioner {
         Err(source::refused(claim, what, remedy).into())
     }
 
-    /// Notes at the claim that its directory is ours to fill; not if there is one already.
-    async fn mark(
-        &self,
-        key: &ClaimKey,
-        claim: &Claim,
-        origin: &Origin,
-        target: &Target<'_>,
-    ) -> Result<(), Problem> {
-        let claims = Api::<api::PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);
-        let what = format!("persistentvolumeclaim \"{}/{}\"", key.namespace, key.name);
-        let found = claims.get_opt(&key.name).await.map_err(Problem::api(&what))?;
-        let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&*key.uid)) else {
-            return Err(Problem::Waits(format!("{what} has changed")));
-        };
-        let message = format!("{:?} begins with the data of {}", target.path.as_str(), origin.whom);
+    /// Whether it is noted at the claim that its directory is ours to fill.
+    async fn marked(&self, key: &ClaimKey, message: &str) -> Result<bool, Problem> {
+        let (_, found) = self.live(key).await?;
         let before = conditions(&found, |kind| kind == CLONE);
-        if before.iter().any(|condition| condition.message.as_deref() == Some(&message)) {
-            return Ok(());
-        }
-        let is_there = work::find(self.worker()?, target.access, target.path.clone()).await;
-        if is_there.map_err(|not_done| self.not_done(target.secret, not_done))? {
-            let what = format!("its directory would be {:?}, which is there already", target.path.as_str());
-            let remedy =
-                "use a class whose pathPattern gives each claim a directory of its own, or take it away";
-            return Err(source::refused(claim, what, remedy).into());
-        }
+        Ok(before.iter().any(|condition| condition.message.as_deref() == Some(message)))
+    }
+
+    /// Notes it.
+    async fn mark(&self, key: &ClaimKey, message: String) -> Result<(), Problem> {
+        let (claims, found) = self.live(key).await?;
         let mut all = conditions(&found, |kind| kind != CLONE);
         all.push(api::PersistentVolumeClaimCondition {
             type_: CLONE.to_owned(),
@@ -124,6 +129,22 @@ impl Provisioner {
             last_transition_time: Some(Time(Timestamp::now())),
             ..api::PersistentVolumeClaimCondition::default()
         });
-        self.patch_status(&claims, &found, &what, serde_json::json!({"conditions": all})).await
+        self.patch_status(&claims, &found, &described(key), serde_json::json!({"conditions": all})).await
     }
+
+    /// A claim as it is now.
+    async fn live(
+        &self,
+        key: &ClaimKey,
+    ) -> Result<(Api<api::PersistentVolumeClaim>, api::PersistentVolumeClaim), Problem> {
+        let claims = Api::<api::PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);
+        let found = claims.get_opt(&key.name).await.map_err(Problem::api(described(key)))?;
+        let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&*key.uid));
+        let found = found.ok_or_else(|| Problem::Waits(format!("{} has changed", described(key))))?;
+        Ok((claims, found))
+    }
+}
+
+fn described(key: &ClaimKey) -> String {
+    format!("persistentvolumeclaim \"{}/{}\"", key.namespace, key.name)
 }

@@ -23,6 +23,13 @@ pub struct Source {
     pub claim: Arc<str>,
 }
 
+impl Source {
+    /// What people know it by.
+    pub fn whom(&self, claim: &Claim) -> String {
+        format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, self.claim)
+    }
+}
+
 /// Where what a claim begins with is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -66,7 +73,7 @@ pub fn origin(
     driver: &str,
 ) -> Result<Origin, Problem> {
     let namespace = &claim.metadata.namespace;
-    let whom = format!("persistentvolumeclaim \"{namespace}/{}\"", source.claim);
+    let whom = source.whom(claim);
     let Some(other) = catalog.claim(namespace, &source.claim) else {
         return Err(Problem::Waits(format!("{whom}, which it is to begin with, does not exist")));
     };
