@@ -16,6 +16,7 @@ mod outline;
 mod patch;
 mod plan;
 mod profile;
+mod pull_secrets;
 mod repair;
 pub mod resilient;
 pub mod shell;

@@ -121,6 +121,9 @@ pub struct Spec<'a> {
     /// Ephemeral containers; only their names matter.
     #[serde(borrow, deserialize_with = "bounded::list::<MOST_CONTAINERS, _, _>")]
     pub ephemeral_containers: Option<Vec<Container<'a>>>,
+    /// Secrets with which the node pulls images.
+    #[serde(borrow, deserialize_with = "bounded::list::<1024, _, _>")]
+    pub image_pull_secrets: Option<Vec<Named<'a>>>,
     /// Rarely set at admission.
     #[serde(borrow)]
     pub node_name: Option<Text<'a>>,
@@ -171,6 +174,17 @@ pub struct PodSecurity {
     #[serde(deserialize_with = "is_set")]
     pub windows_options: bool,
 }
+
+/// What has a name, of which no more is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Named<'a> {
+    /// Of an object in the pod's namespace.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub name: Text<'a>,
+}
+
+impl Element for Named<'_> {}
 
 /// `spec.os`.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -93,8 +93,11 @@ impl ControllerArguments {
         calls.register(&mut registry);
         let metrics = ControllerMetrics::register(&mut registry);
         let installation = self.installation.find("controller", calls).await?;
-        let controller = self.duties.controller(installation, self.driver.name(), &self.pods, metrics)?;
-        if self.unregister || self.register {
+        let switches = self.unregister || self.register;
+        let pods =
+            if switches { self.pods.clone() } else { self.pods.of(&installation, "controller").await? };
+        let controller = self.duties.controller(installation, self.driver.name(), &pods, metrics)?;
+        if switches {
             return tokio::select! {
                 done = self.switch(&controller) => done,
                 _ = signals.next() => Err(anyhow::anyhow!("interrupted")),

@@ -5,7 +5,8 @@
 
 use clap::Args;
 
-use crate::{config::Process, notation::Version};
+use super::installation::Installation;
+use crate::{config::Process, controller::start::NoStart, notation::Version};
 
 /// Whose volumes are ours.
 #[derive(Args, Clone, Debug, Default)]
@@ -27,8 +28,8 @@ impl DriverArguments {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Driver")]
 pub struct PodArguments {
-    /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: the
-    /// image of this version, juicefs-sidecar:VERSION]
+    /// Image of jfs-agent, which holds the mounts in resilient mode, where the ConfigMap names none [default: in a
+    /// cluster the image this program runs from, else juicefs-sidecar:VERSION]
     #[arg(long, env = "JUICEFS_AGENT_IMAGE", value_name = "IMAGE")]
     agent_image: Option<String>,
 
@@ -41,6 +42,18 @@ impl PodArguments {
     /// The image of `jfs-agent`; an empty value counts as none.
     pub fn agent_image(&self) -> String {
         given(self.agent_image.as_deref()).unwrap_or_else(|| Process::default().agent_image)
+    }
+
+    /// The same for an installation: unless an image was named, it is the one `program` itself runs from.
+    pub(super) async fn of(&self, installation: &Installation, program: &str) -> Result<Self, NoStart> {
+        let is_named = given(self.agent_image.as_deref()).is_some();
+        let own = if is_named { None } else { installation.image(program).await? };
+        Ok(self.clone().or_image(own))
+    }
+
+    fn or_image(mut self, own: Option<String>) -> Self {
+        self.agent_image = given(self.agent_image.as_deref()).or(own);
+        self
     }
 
     /// The host directory; an empty value counts as none.
@@ -90,6 +103,16 @@ impl ProcessArguments {
     /// The part of which the controller has to know.
     pub(super) fn pods(&self) -> &PodArguments {
         &self.pods
+    }
+
+    /// The same for an installation, see [`PodArguments::of`].
+    pub(super) async fn of(&self, installation: &Installation, program: &str) -> Result<Self, NoStart> {
+        Ok(Self { pods: self.pods.of(installation, program).await?, ..self.clone() })
+    }
+
+    /// The same where the program runs from this image.
+    pub(super) fn run_from(self, image: Option<String>) -> Self {
+        Self { pods: self.pods.or_image(image), ..self }
     }
 
     /// The settings these arguments stand for; an empty value counts as none.

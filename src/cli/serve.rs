@@ -58,14 +58,17 @@ impl ServeArguments {
 
     async fn serve(&self) -> anyhow::Result<()> {
         let (metrics, duties_metrics) = Metrics::with(ControllerMetrics::register);
-        let process = self.process.process();
+        let signals = Signals::new().context("cannot wait for signals")?;
+        let installation = self.installation.find("serve", metrics.api_calls.clone()).await?;
+        let arguments = tokio::select! {
+            arguments = self.process.of(&installation, "serve") => arguments?,
+            _ = signals.next() => return Ok(()),
+        };
+        let process = arguments.process();
         let driver = process.driver.clone();
         let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, None, metrics)?;
-        let signals = Signals::new().context("cannot wait for signals")?;
-        let calls = webhook.metrics().api_calls.clone();
-        let installation = self.installation.find("serve", calls).await?;
         let controller =
-            self.duties.controller(installation.clone(), driver, self.process.pods(), duties_metrics)?;
+            self.duties.controller(installation.clone(), driver, arguments.pods(), duties_metrics)?;
         tokio::select! {
             checked = checked(&controller) => checked?,
             _ = signals.next() => return Ok(()),

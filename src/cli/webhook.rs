@@ -73,12 +73,20 @@ impl WebhookArguments {
             process: self.process.clone(),
         });
         let over_files = files.is_some();
-        let process = self.process.process();
-        let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, files, Metrics::new())?;
         let signals = Signals::new().context("cannot wait for signals")?;
-        let calls = webhook.metrics().api_calls.clone();
+        let metrics = Metrics::new();
+        let calls = metrics.api_calls.clone();
         let installation =
             if over_files { None } else { Some(self.installation.find("webhook", calls).await?) };
+        let process = match &installation {
+            Some(installation) => tokio::select! {
+                process = self.process.of(installation, "webhook") => process?,
+                _ = signals.next() => return Ok(()),
+            },
+            None => self.process.clone(),
+        };
+        let process = process.process();
+        let webhook = Webhook::prepare(&self.serving, self.metrics_listen, process, files, metrics)?;
         webhook.serve(installation.as_ref(), &signals).await
     }
 }

@@ -11,6 +11,8 @@ pub struct Agent {
     pub image: Option<String>,
     /// Pull policy of the image.
     pub image_pull_policy: Option<String>,
+    /// Secrets with which nodes pull the image, each in the namespace of every pod that needs it.
+    pub image_pull_secrets: Vec<api::LocalObjectReference>,
     /// Requests and limits, in place of those built in.
     pub resources: Option<api::ResourceRequirements>,
 }

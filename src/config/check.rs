@@ -9,7 +9,7 @@ use super::{
     patch::{PatchItem, is_reserved},
     tree::Node,
 };
-use crate::notation::Quantity;
+use crate::{identifier::is_name, notation::Quantity};
 
 /// A field below the item, what is wrong with its value, and what to do about it.
 pub(super) struct Fault(pub(super) String, pub(super) String, pub(super) &'static str);
@@ -28,7 +28,8 @@ impl Fault {
 
 /// Refuses what no agent could be made from.
 pub(super) fn agent(agent: &Agent, node: Option<&Node>) -> Result<(), ConfigError> {
-    for fault in [pull_policy(agent.image_pull_policy.as_deref()), resources(agent.resources.as_ref())] {
+    let policy = pull_policy(agent.image_pull_policy.as_deref());
+    for fault in [policy, pull_secrets(agent), resources(agent.resources.as_ref())] {
         fault.map_err(|fault| fault.below("agent", node))?;
     }
     Ok(())
@@ -131,6 +132,18 @@ fn pull_policy(policy: Option<&str>) -> Result<(), Fault> {
             "imagePullPolicy".into(),
             format!("{other:?} is not a pull policy"),
             "use Always, IfNotPresent or Never",
+        )),
+    }
+}
+
+fn pull_secrets(agent: &Agent) -> Result<(), Fault> {
+    let names = agent.image_pull_secrets.iter().map(|secret| secret.name.as_str());
+    match names.enumerate().find(|(_, name)| !is_name(name)) {
+        None => Ok(()),
+        Some((index, name)) => Err(Fault(
+            format!("imagePullSecrets[{index}].name"),
+            format!("{name:?} is not the name of a Secret"),
+            "write the name of a Secret that is in the namespace of every pod in resilient mode",
         )),
     }
 }

@@ -24,8 +24,8 @@ pub enum NoStart {
     NoServer(String),
     /// Some right is missing.
     #[error(
-        "rights are missing; grant the ClusterRole and Role of webhook-config/rbac-controller.yaml to this service \
-         account: {}",
+        "rights are missing; grant this service account the roles that webhook-config/rbac-webhook.yaml and \
+         rbac-controller.yaml have for it: {}",
         .0.join(", ")
     )]
     NoRights(Vec<String>),
@@ -68,7 +68,8 @@ pub async fn check(client: &Client, namespace: &str, rights: &[Right<'_>]) -> Re
     }
 }
 
-async fn reach(client: &Client) -> Result<(), NoStart> {
+/// Waits for the API server to answer, for as long as one may take to restart.
+pub async fn reach(client: &Client) -> Result<(), NoStart> {
     let started = Instant::now();
     loop {
         match client.apiserver_version().await {

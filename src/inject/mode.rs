@@ -1,7 +1,8 @@
 //! Which kind of sidecars a pod gets, and on whose word.
 //!
 //! The narrower word counts: the pod's, its namespace's, that of its volumes, the ConfigMap's. What somebody asked for
-//! and cannot have is refused; the ConfigMap's word is for many pods, and those that cannot have it stay classic.
+//! and cannot have is refused; the ConfigMap's word is for many pods, and those that cannot have it stay classic. Where
+//! nobody says anything, pods of ordinary nodes get resilient mode if every node they may run on can bear it.
 
 use crate::{
     inject::{Engine, Family, Subject, check::is_sandbox, node::Native, profile::Profile},
@@ -55,7 +56,9 @@ pub(super) fn choose(
         Some(wish) => wish,
         None => match of_namespace(engine, subject)? {
             Some(wish) => wish,
-            None => of_volumes(engine, resolved, &mut warnings)?.unwrap_or_else(|| of_config(engine)),
+            None => {
+                of_volumes(engine, resolved, &mut warnings)?.unwrap_or_else(|| of_config(engine, profile))
+            }
         },
     };
     let Wish { mode, source, place } = wish;
@@ -68,6 +71,10 @@ pub(super) fn choose(
             format!("asks for resilient mode, but {what}"),
             format!("{remedy}, or ask for classic"),
         )),
+        // What nobody asked for nobody misses.
+        (Some(Obstacle { what, .. }), None) if source == Source::Default => {
+            Ok(Chosen { mode: Mode::Classic, source: Source::Fallback(what), warnings })
+        }
         (Some(Obstacle { what, .. }), None) => {
             warnings.push(format!("{source}: the pod gets classic instead of resilient mode: {what}"));
             Ok(Chosen { mode: Mode::Classic, source, warnings })
@@ -124,10 +131,10 @@ fn of_volumes(
     Ok(found)
 }
 
-fn of_config(engine: &Engine<'_>) -> Wish {
+fn of_config(engine: &Engine<'_>, profile: &Profile) -> Wish {
     match engine.config.mode {
         Some(mode) => Wish { mode, source: Source::Setting("mode"), place: None },
-        None => Wish { mode: Mode::default(), source: Source::Default, place: None },
+        None => Wish { mode: profile.mode, source: Source::Default, place: None },
     }
 }
 

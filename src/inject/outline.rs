@@ -50,6 +50,7 @@ const SPEC: Keep = Keep::Fields(&[
     ("initContainers", CONTAINERS),
     ("containers", CONTAINERS),
     ("ephemeralContainers", Keep::Each(&Keep::Fields(&[("name", Keep::All), ("ports", Keep::All)]))),
+    ("imagePullSecrets", Keep::Each(&Keep::Fields(&[("name", Keep::All)]))),
     ("nodeName", Keep::All),
     ("nodeSelector", Keep::All),
     ("affinity", Keep::Fields(&[("nodeAffinity", NODE_AFFINITY)])),
@@ -215,11 +216,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{inject::status::StatusVolume, pod::Pod};
+    use crate::{inject::status::StatusVolume, notation::Mode, pod::Pod};
 
     fn status() -> Status {
         let volume = StatusVolume { container: "jfs".into(), volume: "v".into(), ..StatusVolume::default() };
-        Status { volumes: vec![volume], ..Status::default() }
+        Status { volumes: vec![volume], ..Status::new(Mode::Classic) }
     }
 
     #[test]

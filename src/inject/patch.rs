@@ -19,6 +19,7 @@ use crate::{
         operation::Patch,
         plan::{Client, Plan},
         profile::{MOUNT, Shared},
+        pull_secrets,
         sidecar::Sidecar,
         status::{Before, LONGEST, MountBefore, ResourceBefore, STATUS, Status, StatusVolume, pod_of},
     },
@@ -75,6 +76,7 @@ pub(crate) fn operations(
         containers.push(container);
     }
     writer.add_containers(&containers);
+    pull_secrets::add(plan, pod, &mut writer.operations, &mut writer.status.undo);
     writer.grace();
     writer.resources();
     if writer.metadata() > LONGEST {

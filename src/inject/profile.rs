@@ -2,6 +2,7 @@
 
 use crate::{
     inject::Family,
+    notation::Mode,
     pod::{Annotations, Pod},
 };
 
@@ -32,6 +33,8 @@ pub(crate) enum Privilege {
 pub(crate) struct Profile {
     /// Its name in `explain` and in the status annotation.
     pub(crate) name: &'static str,
+    /// The mode of pods that nobody chose one for.
+    pub(crate) mode: Mode,
     /// How the mount is shared.
     pub(crate) shared: Shared,
     /// Where below the root of an `emptyDir` the mount is, which the application's mounts then name.
@@ -55,6 +58,7 @@ pub(crate) struct Profile {
 /// Ordinary nodes.
 const NODE: Profile = Profile {
     name: "node",
+    mode: Mode::Resilient,
     shared: Shared::HostPath,
     child: None,
     privilege: Privilege::Privileged,
@@ -69,6 +73,8 @@ const NODE: Profile = Profile {
 /// Serverless Kubernetes that allows privileged containers (Alibaba ACS, Tencent TKE).
 const SERVERLESS: Profile = Profile {
     name: "serverless",
+    // The one shape known to work on virtual nodes.
+    mode: Mode::Classic,
     shared: Shared::EmptyDir,
     application_propagation: Some("HostToContainer"),
     host_directories: false,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::inject::{
     names::METRICS_PORT_NAMES,
     operation::Patch,
+    pull_secrets,
     status::{DEFAULT_CONTAINER, DONE, ResourceBefore, SAFE_TO_EVICT, STATUS, Status},
     undo::{CONTAINER_LISTS, list, positions, quantity},
 };
@@ -37,6 +38,7 @@ pub(crate) fn mend(actual: &Value, desired: &Value, earlier: &Status, status: &S
         operations.add(&["spec", "terminationGracePeriodSeconds"], &needed);
     }
     mend_resources(actual, desired, status, &mut operations);
+    pull_secrets::mend(actual, &earlier.undo, &status.undo, &mut operations);
     mend_volumes(actual, desired, (earlier, status), &mut operations);
     mend_application_mounts(actual, desired, status, &mut operations);
     let planned = positions(list(desired, "volumes"), "name");

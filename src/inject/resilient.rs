@@ -67,6 +67,8 @@ pub(crate) struct Agent {
     pub(crate) run_volume: String,
     image: String,
     image_pull_policy: Option<String>,
+    /// Names of the Secrets with which its image is pulled.
+    pub(crate) image_pull_secrets: Vec<String>,
     /// Requests and limits.
     pub(crate) resources: api::ResourceRequirements,
 }
@@ -81,6 +83,7 @@ impl Agent {
             container,
             image: not_empty(&config.image).unwrap_or_else(|| process.agent_image.clone()),
             image_pull_policy: not_empty(&config.image_pull_policy),
+            image_pull_secrets: config.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
             resources: config.resources.clone().unwrap_or_else(resources),
         }
     }

@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 pub(crate) const LONGEST: usize = 256 << 10;
 
 /// What was injected into a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
     /// Schema of this annotation.
@@ -89,8 +89,8 @@ pub(crate) struct StatusVolume {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Undo {
-    /// Parts of the pod that were absent: `metadata`, `labels`, `annotations`, `initContainers`, and `requests` of its own
-    /// resources.
+    /// Parts of the pod that were absent: `metadata`, `labels`, `annotations`, `initContainers`, `imagePullSecrets`, and `requests` of its
+    /// own resources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) absent: Vec<String>,
     /// Annotations that were added beside this one.
@@ -105,6 +105,9 @@ pub(crate) struct Undo {
     /// How the grace period was, if it was raised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grace: Option<Before<i64>>,
+    /// Secrets with which images are pulled that were added, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) image_pull_secrets: Vec<String>,
     /// Mounts of the application that were changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<MountBefore>,
@@ -165,6 +168,13 @@ pub(crate) struct MountBefore {
     pub(crate) sub_path_expr: Option<Before<String>>,
 }
 
+impl Undo {
+    /// Whether a part of the pod was not there before.
+    pub(crate) fn was_absent(&self, part: &str) -> bool {
+        self.absent.iter().any(|absent| absent == part)
+    }
+}
+
 impl StatusVolume {
     /// The volume as its user calls it.
     pub(crate) fn of_user(&self) -> &str {
@@ -181,7 +191,19 @@ impl StatusVolume {
 impl Status {
     /// A status of this release's schema.
     pub(crate) fn new(mode: Mode) -> Self {
-        Self { version: VERSION, mode, ..Self::default() }
+        Self {
+            version: VERSION,
+            mode,
+            profile: String::new(),
+            native: false,
+            identity: None,
+            pod: None,
+            config: String::new(),
+            containers: Vec::new(),
+            volumes: Vec::new(),
+            added_volumes: Vec::new(),
+            undo: Undo::default(),
+        }
     }
 
     /// Reads the annotation; the error says what is wrong with it.

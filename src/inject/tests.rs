@@ -40,7 +40,7 @@ impl Default for Case {
             family: Family::Node,
             identity: Some("15a9c4cc-ad55-412b-b2d1-a430f77e12f2"),
             process: Process::default(),
-            config: "",
+            config: "mode: classic",
         }
     }
 }
@@ -150,7 +150,7 @@ fn a_mesh_starts_before_the_clients_that_need_it() {
         containers.iter().map(|container| container["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&Case::default().inject(&pod)), ["jfs-mount", "tunnel", "fetch"]);
-    let case = Case { config: "after: [tunnel]", ..Case::default() };
+    let case = Case { config: "{mode: classic, after: [tunnel]}", ..Case::default() };
     let injected = defaulted(case.inject(&pod));
     assert_eq!(names(&injected), ["tunnel", "jfs-mount", "fetch"]);
     assert_eq!(case.decide(&injected).code, Code::AlreadyInjected);

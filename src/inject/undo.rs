@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     inject::{
         operation::Patch,
+        pull_secrets,
         status::{Before, DONE, MountBefore, ResourceBefore, STATUS, Status},
     },
     notation::Quantity,
@@ -21,6 +22,7 @@ pub(crate) fn undo(pod: &Value, status: &Status) -> Patch {
     restore_mounts(pod, status, &mut operations);
     remove_containers(pod, status, &mut operations);
     restore_volumes(pod, status, &mut operations);
+    pull_secrets::remove(pod, &status.undo, &mut operations);
     restore_grace(pod, status, &mut operations);
     restore_resources(pod, status, &mut operations);
     restore_metadata(pod, status, &mut operations);
@@ -117,7 +119,7 @@ fn remove_containers(pod: &Value, status: &Status, operations: &mut Patch) {
         let containers = list(pod, name);
         let ours = |container: &Value| container["name"].as_str().is_some_and(|name| ours.contains(name));
         let removed = containers.iter().filter(|container| ours(container)).count();
-        if name == "initContainers" && was_absent(status, name) && removed == containers.len() {
+        if name == "initContainers" && status.undo.was_absent(name) && removed == containers.len() {
             remove_if_there(pod, &["spec", name], operations);
             continue;
         }
@@ -177,7 +179,8 @@ fn restore_resources(pod: &Value, status: &Status, operations: &mut Patch) {
             .any(|one| one.field == "requests" && one.resource == *key && one.before == Before::Absent)
     };
     let requests = pod["spec"]["resources"]["requests"].as_object();
-    let whole = was_absent(status, "requests") && requests.is_some_and(|requests| requests.keys().all(ours));
+    let whole =
+        status.undo.was_absent("requests") && requests.is_some_and(|requests| requests.keys().all(ours));
     if whole {
         operations.remove(&["spec", "resources", "requests"]);
     }
@@ -215,12 +218,14 @@ fn restore_metadata(pod: &Value, status: &Status, operations: &mut Patch) {
     let undo = &status.undo;
     match &undo.done {
         Some(value) => operations.add(&["metadata", "labels", DONE], value),
-        None => remove_keys(pod, "labels", &BTreeSet::from([DONE]), was_absent(status, "labels"), operations),
+        None => {
+            remove_keys(pod, "labels", &BTreeSet::from([DONE]), status.undo.was_absent("labels"), operations);
+        }
     }
     let mut added: BTreeSet<&str> = undo.annotations.iter().map(String::as_str).collect();
     added.insert(STATUS);
     let done = BTreeSet::from([DONE]);
-    remove_keys(pod, "annotations", &added, was_absent(status, "annotations"), operations);
+    remove_keys(pod, "annotations", &added, status.undo.was_absent("annotations"), operations);
     for (key, value) in &undo.replaced_annotations {
         operations.add(&["metadata", "annotations", key], value);
     }
@@ -232,7 +237,7 @@ fn restore_metadata(pod: &Value, status: &Status, operations: &mut Patch) {
             && emptied("labels", &done)
             && emptied("annotations", &added)
     });
-    if was_absent(status, "metadata") && only_ours {
+    if status.undo.was_absent("metadata") && only_ours {
         operations.remove(&["metadata"]);
     }
 }
@@ -249,11 +254,7 @@ fn remove_keys(pod: &Value, map: &str, keys: &BTreeSet<&str>, whole: bool, opera
     }
 }
 
-fn was_absent(status: &Status, part: &str) -> bool {
-    status.undo.absent.iter().any(|absent| absent == part)
-}
-
-fn remove_if_there(pod: &Value, path: &[&str], operations: &mut Patch) {
+pub(super) fn remove_if_there(pod: &Value, path: &[&str], operations: &mut Patch) {
     let found = path.iter().try_fold(pod, |value, part| match value {
         Value::Array(list) => list.get(part.parse::<usize>().ok()?),
         other => other.get(part),

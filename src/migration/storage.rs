@@ -13,6 +13,7 @@ use crate::{
         volume::check,
     },
     inject::{Decision, Engine, Family, Subject},
+    notation::Mode,
     outcome::{Code, Miss},
     pod::{
         Pod,
@@ -26,6 +27,10 @@ use crate::{
         settings::Source,
     },
 };
+
+/// What is not as it was in resilient mode, which the driver does not have.
+const RESILIENT: &str = "it has no privilege, and its caches on nodes begin empty; mode: classic in the ConfigMap has both \
+                         as before";
 
 /// Helm's mark on what belongs to a release.
 const RELEASE: &str = "meta.helm.sh/release-name";
@@ -185,7 +190,12 @@ fn of_claim(facts: &Facts<'_>, claim: &Claim) -> Vec<Change> {
             for volume in &decision.volumes {
                 let kind = if volume.native { "native sidecar" } else { "ordinary container" };
                 let (mode, profile) = (volume.mode, volume.profile);
-                note(Effect::Same, format!("pods get a client: {kind}, {mode} mode, {profile} profile"));
+                let client = format!("pods get a client: {kind}, {mode} mode, {profile} profile");
+                if mode == Mode::Resilient.as_str() {
+                    note(Effect::Changed, format!("{client}: {RESILIENT}"));
+                } else {
+                    note(Effect::Same, client);
+                }
                 let of_default = |name| {
                     let mut settings = volume.settings.iter();
                     settings.any(|one| one.setting == name && one.source == Source::Default)

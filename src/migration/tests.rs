@@ -181,11 +181,11 @@ fn each_object_is_said_to_stay_to_change_or_to_stand_in_the_way() {
         (with("name: myjfs, ", ""), "Blocks claim moving/data: a pod with it is refused: secret"),
         (
             DRIVER.to_owned(),
-            "Same claim moving/data: pods get a client: native sidecar, classic mode, node profile",
+            "Changed claim moving/data: pods get a client: native sidecar, resilient mode, node profile: it has no privilege",
         ),
         (
-            with("    mountPodPatch:", "    mode: resilient\n    mountPodPatch:"),
-            "Same claim moving/data: pods get a client: native sidecar, resilient",
+            with("    mountPodPatch:", "    mode: classic\n    mountPodPatch:"),
+            "Same claim moving/data: pods get a client: native sidecar, classic mode, node profile",
         ),
         (
             DRIVER.to_owned(),

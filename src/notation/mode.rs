@@ -5,11 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A kind of sidecars. One that this release does not know cannot be taken away by it either, so it is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Mode {
     /// The client itself is the sidecar, one for each volume.
-    #[default]
     Classic,
     /// An agent holds the mounts, and a client without privilege serves each of them.
     Resilient,

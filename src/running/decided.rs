@@ -69,7 +69,7 @@ pub fn configuration(pod: &Value) -> Option<String> {
 /// The names of the containers that are ours.
 #[must_use]
 pub fn containers(pod: &Value) -> Vec<String> {
-    let status = status(pod).unwrap_or_default();
+    let Some(status) = status(pod) else { return Vec::new() };
     let clients = status.volumes.into_iter().map(|volume| volume.container);
     status.containers.into_iter().chain(clients).collect()
 }

@@ -27,6 +27,8 @@ use crate::{
 pub enum Source {
     /// Built in.
     Default,
+    /// Built in for pods that cannot have resilient mode, and why they cannot.
+    Fallback(String),
     /// A flag or environment variable of the process.
     Process,
     /// An attribute of the PersistentVolume, or a field of its spec.
@@ -51,6 +53,9 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => formatter.write_str("built-in default"),
+            Self::Fallback(why) => {
+                write!(formatter, "built-in default where resilient mode cannot be: {why}")
+            }
             Self::Process => formatter.write_str("process flag or environment"),
             Self::Volume(key) => write!(formatter, "persistentvolume {key}"),
             Self::Class(key) => write!(formatter, "storageclass {key}"),

@@ -63,7 +63,7 @@ fn explain_tells_people_about_each_volume() {
     let title = format!("Deployment/quickstart/web ({QUICKSTART}/5-deployment.yaml:2): injected\n");
     assert!(result.stdout.starts_with(&title), "{}", result.stdout);
     let volume =
-        "\n  site: claim site\n    container jfs-mount, native sidecar, classic mode, node profile\n";
+        "\n  site: claim site\n    container jfs-mount, native sidecar, resilient mode, node profile\n";
     assert!(result.stdout.contains(volume), "{}", result.stdout);
     assert!(!result.stdout.contains("change-me"), "{}", result.stdout);
     let nothing = run(&[("a.yaml", "a: 1\n")], &["explain", "-f", "a.yaml"]);
@@ -82,7 +82,14 @@ fn explain_says_on_whose_word_a_pod_has_its_mode() {
     let container = |mode: &str| format!("container jfs-mount, native sidecar, {mode} mode, node profile");
     assert_eq!(
         rows(&[("config.yaml", "after: []\n")]),
-        [container("classic"), "mode classic built-in default".into()]
+        [container("resilient"), "mode resilient built-in default".into()]
+    );
+    assert_eq!(
+        rows(&[("config.yaml", "enableNativeSidecar: false\n")]),
+        [
+            container("classic").replace("native sidecar", "ordinary container"),
+            "mode classic built-in default where resilient mode cannot be: it needs native sidecars, and enableNativeSidecar is false".into()
+        ]
     );
     assert_eq!(
         rows(&[("config.yaml", "mode: resilient\n")]),

@@ -35,10 +35,7 @@ fn changed_documents_keep_their_form() {
             assert!(injected.contains(kept), "{line}: {injected}");
         }
         assert!(injected.contains("image: \"busybox\"   # renovate"), "{injected}");
-        assert!(
-            injected.contains("{name: site, mountPath: /data, mountPropagation: \"HostToContainer\"}"),
-            "{injected}"
-        );
+        assert!(injected.contains("{name: site, mountPath: /data, subPath: \"mnt\"}"), "{injected}");
         assert_eq!(injected.matches('\n').count(), injected.matches(end).count(), "{injected:?}");
         let files = [("a.yaml", &*injected)];
         assert_eq!(run(&files, &["uninject", "-f", "a.yaml"]).stdout, written);

@@ -130,8 +130,16 @@ impl ControlPlane {
 
     /// Another part of the `kube` program.
     pub(crate) fn pid(&self, part: &str) -> i32 {
-        let text = fs::read_to_string(self.state.join(format!("run/{part}.pid"))).expect("a part that runs");
-        text.trim().parse().expect("a process id")
+        let file = self.state.join(format!("run/{part}.pid"));
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            // One that is just being started anew is written meanwhile.
+            match fs::read_to_string(&file).expect("a part that runs").trim().parse() {
+                Ok(pid) => return pid,
+                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+                Err(error) => panic!("{}: {error}", file.display()),
+            }
+        }
     }
 
     /// A namespace for one test, with the `ServiceAccount` that pods need.

@@ -68,7 +68,7 @@ async fn a_pod_of_the_cluster_is_explained_as_it_was_decided_and_as_it_would_be_
     let (out, err, code) = explain(installation, &["late", "-n", &namespace]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     for line in [
-        format!("Pod/{namespace}/late: injected, classic mode, native sidecars, on no node yet"),
+        format!("Pod/{namespace}/late: injected, resilient mode, native sidecars, on no node yet"),
         format!("  v: claim {CLAIM}, volume {CLAIM}"),
         "    container jfs-mount: not there, juicedata/mount:".to_owned(),
         "SETTING".to_owned(),
@@ -102,7 +102,7 @@ async fn a_pod_of_the_cluster_is_explained_as_it_was_decided_and_as_it_would_be_
     let (out, err, code) = explain(installation, &["pod/late", "-n", &namespace]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(
-        out.contains("injected, classic mode") && out.contains("as it would be created now): secret-"),
+        out.contains("injected, resilient mode") && out.contains("as it would be created now): secret-"),
         "{out}"
     );
 

@@ -222,7 +222,7 @@ async fn a_neighbour_that_adds_a_sidecar_before_or_after_ours_is_lived_with() {
             containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
         assert!(containers.iter().all(|container| container["restartPolicy"] == "Always"));
         names.sort_unstable();
-        assert_eq!(names, ["jfs-mount", "mesh"], "each of them once");
+        assert_eq!(names, ["jfs-agent", "jfs-mount", "mesh"], "each of them once");
     }
 }
 

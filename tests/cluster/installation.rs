@@ -93,6 +93,17 @@ impl Installation {
         let (over_manifests, server) = over_manifests(plane, &export);
         // What it would make, and of which no file system exists, has tests in a cluster of its own.
         let controller = controller(plane, &["--provisioner=false"]).await;
+        plane.account(NAMESPACE).await;
+        create(&client, webhook_pod(), false).await.unwrap();
+        let renamed = [
+            "set",
+            "image",
+            "deployment/juicefs-sidecar-webhook",
+            &format!("webhook={MIRRORED}"),
+            "-n",
+            NAMESPACE,
+        ];
+        assert!(plane.kubectl().args(renamed).output().unwrap().status.success());
         let webhook = Replica::start(plane, &[]).await;
         let metrics = webhook.backend.health;
         service(plane).await.add(webhook.backend);
@@ -136,7 +147,7 @@ impl Installation {
 
     fn run(&self, arguments: &[&str], input: &str) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
-        command.args(arguments).arg("--cluster").arg(&self.export);
+        command.args(arguments).arg("--cluster").arg(&self.export).env("JUICEFS_AGENT_IMAGE", MIRRORED);
         let output = manifests::piped(&mut command, input);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -182,7 +193,11 @@ pub(crate) async fn controller(plane: &ControlPlane, arguments: &[&str]) -> Prog
     let kubeconfig = plane.kubeconfig(NAMESPACE, "juicefs-sidecar-controller").await;
     let controller = Program::start(|command| {
         command.args(["controller", "--metrics-listen=127.0.0.1:0"]).args(arguments);
-        command.arg("--kubeconfig").arg(kubeconfig).env("POD_NAMESPACE", NAMESPACE);
+        command
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .env("POD_NAMESPACE", NAMESPACE)
+            .env("POD_NAME", "controller-0");
     });
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(plane.client().await);
     eventually("the registration", async || configurations.get_opt("juicefs-sidecar").await.unwrap()).await;
@@ -194,11 +209,23 @@ fn over_manifests(plane: &ControlPlane, manifests: &Path) -> (Program, Server) {
     let authority = plane.state().join("over-manifests-ca.crt");
     let program = Program::start(|command| {
         command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--manifests"]);
-        command.arg(manifests).arg("--ca-out").arg(&authority);
+        command.arg(manifests).arg("--ca-out").arg(&authority).args(["--agent-image", MIRRORED]);
     });
     let [address, _] = program.listening();
     let ca = fs::read_to_string(authority).unwrap();
     (program, Server { address, ca, identity: None })
+}
+
+/// The pod that the webhook believes to run in.
+pub(crate) const WEBHOOK_POD: &str = "webhook-0";
+
+/// The image of that pod, by a name that is not built in: pods have to get their agent from there.
+const MIRRORED: &str = "mirror.example.com/juicefs-sidecar:of-the-webhook";
+
+fn webhook_pod() -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": WEBHOOK_POD, "namespace": NAMESPACE},
+        "spec": {"containers": [
+            {"name": "proxy", "image": "proxy:1"}, {"name": "webhook", "image": MIRRORED, "args": ["webhook"]}]}})
 }
 
 /// A webhook as it is shipped.
@@ -214,6 +241,7 @@ impl Replica {
         let program = Program::start(|command| {
             command.args(["webhook", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"]);
             command.args(["--namespace", NAMESPACE]).args(arguments).arg("--kubeconfig").arg(kubeconfig);
+            command.env("POD_NAME", WEBHOOK_POD);
         });
         let [address, health] = program.listening();
         let is_ready = async || get(health, "/readyz").ok().filter(|answer| answer == "ok\n");

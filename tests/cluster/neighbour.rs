@@ -108,7 +108,7 @@ pub(crate) fn strip_restart_policy(pod: &Value) -> Value {
     let containers = pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
     let mut operations = Vec::new();
     for (index, container) in containers.iter().enumerate() {
-        for field in ["restartPolicy", "startupProbe", "lifecycle"] {
+        for field in ["restartPolicy", "startupProbe", "livenessProbe", "lifecycle"] {
             if container.get(field).is_some() {
                 let path = format!("/spec/initContainers/{index}/{field}");
                 operations.push(json!({"op": "remove", "path": path}));

@@ -221,11 +221,13 @@ impl Case {
         for path in self.cluster() {
             command.arg("--cluster").arg(path);
         }
-        if self.folder.join("config.yaml").exists() {
-            command.args(["--config", "config.yaml"]);
-        }
-        command.args(&self.description.args);
+        command.args(["--config", self.config()]).args(&self.description.args);
         command
+    }
+
+    /// Relative to the case's folder, as a user would give it.
+    fn config(&self) -> &'static str {
+        if self.folder.join("config.yaml").exists() { "config.yaml" } else { "../config.yaml" }
     }
 
     /// Relative to the case's folder, as a user would give it.
@@ -241,10 +243,9 @@ impl Case {
             cluster.extend(read(&self.folder.join(path))?);
         }
         let (manifests, _) = Manifests::gather(&cluster, NAMESPACE).map_err(|error| error.to_string())?;
-        let config = match fs::read_to_string(self.folder.join("config.yaml")) {
-            Ok(text) => Config::parse(&text).map_err(|error| error.to_string())?.0,
-            Err(_) => Config::default(),
-        };
+        let config =
+            fs::read_to_string(self.folder.join(self.config())).map_err(|error| error.to_string())?;
+        let (config, _) = Config::parse(&config).map_err(|error| error.to_string())?;
         let mut arguments = self.description.args.iter();
         let kubernetes =
             arguments.find(|argument| *argument == "--kube-version").and_then(|_| arguments.next());

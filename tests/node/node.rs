@@ -21,7 +21,7 @@ use super::{
 
 /// Where juicefs-sidecar is installed.
 const OURS: &str = "juicefs-sidecar";
-/// The namespace of the pods; its label asks for resilient mode.
+/// The namespace of the pods; they get the default mode.
 pub(crate) const NAMESPACE: &str = "app";
 /// The node's address on its bridge, where pods find redis.
 const BRIDGE: &str = "10.88.0.1";
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(50);
 const STORAGE: &str = r#"
 apiVersion: v1
 kind: Namespace
-metadata: {name: app, labels: {juicefs.com/enable-injection: "true", sidecar.juicefs.com/mode: resilient}}
+metadata: {name: app, labels: {juicefs.com/enable-injection: "true"}}
 ---
 apiVersion: v1
 kind: Secret

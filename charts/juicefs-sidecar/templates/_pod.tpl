@@ -32,10 +32,6 @@
 {{- if ne .Values.driverName "csi.juicefs.com" }}
 - {name: DRIVER_NAME, value: {{ .Values.driverName | quote }}}
 {{- end }}
-{{- $image := include "juicefs-sidecar.ownImage" . }}
-{{- if ne $image (printf "juicefs-sidecar:%s" .Chart.AppVersion) }}
-- {name: JUICEFS_AGENT_IMAGE, value: {{ $image | quote }}}
-{{- end }}
 {{- with .Values.defaultMountImage.ce }}
 - {name: JUICEFS_CE_MOUNT_IMAGE, value: {{ . | quote }}}
 {{- end }}

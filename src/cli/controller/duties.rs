@@ -26,13 +26,12 @@ use crate::{
 /// How long API servers may take to notice a new bundle, at the longest.
 const PROPAGATION: Duration = Duration::from_secs(10);
 
+/// What a controller is called that runs in no pod.
+const OUTSIDE: &str = "juicefs-sidecar-controller";
+
 /// Everything that makes a controller, but where it is installed.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct DutyArguments {
-    /// Name of this pod, for the Lease and for events
-    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "juicefs-sidecar-controller")]
-    pod_name: String,
-
     /// Keep the Secrets that clients read, `<claim>-jfs-secret`; `false` where somebody else does
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true",
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -229,7 +228,7 @@ impl DutyArguments {
         pods: &PodArguments,
         metrics: ControllerMetrics,
     ) -> anyhow::Result<Controller> {
-        let Installation { client, namespace, config_map } = installation;
+        let Installation { client, namespace, pod, config_map } = installation;
         let registration = &self.registration;
         let host = format!("{}.{namespace}.svc", registration.service);
         let short = format!("{}.{namespace}", registration.service);
@@ -264,7 +263,7 @@ impl DutyArguments {
                     .map(|namespace| (namespace, Timing::of(self.election.leader_election_lease_duration))),
             }),
             janitor: self.janitor.settings(pods),
-            pod: self.pod_name.clone(),
+            pod: pod.unwrap_or_else(|| OUTSIDE.to_owned()),
             metrics,
         })
     }
@@ -278,7 +277,13 @@ impl DutyArguments {
         } = &self.election;
         let namespace = namespace.as_ref().unwrap_or(&controller.settings.namespace);
         leader_election.then(|| {
-            Candidate::new(controller.client.clone(), namespace, LEASE, &self.pod_name, Timing::of(*duration))
+            Candidate::new(
+                controller.client.clone(),
+                namespace,
+                LEASE,
+                &controller.pod,
+                Timing::of(*duration),
+            )
         })
     }
 }

@@ -180,7 +180,7 @@ fn told(deployment: &Deployment) -> ProcessArguments {
     }
     let read = |matches: ArgMatches| Told::from_arg_matches(&matches).ok();
     let told = Told::command().try_get_matches_from(words).ok().and_then(read);
-    told.map(|told| told.process).unwrap_or_default()
+    told.map(|told| told.process).unwrap_or_default().run_from(container.image.clone())
 }
 
 /// What would be decided about the pod if it were created now, and the pod that it would be.
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_webhook_decides_by_its_flags_and_by_its_variables() {
-        let container = json!({"name": "webhook",
+        let container = json!({"name": "webhook", "image": "mirror/juicefs-sidecar:7",
         "args": ["webhook", "--listen=:9443", "--ce-mount-image=of/flag:ce-1"],
         "env": [
             {"name": "JUICEFS_CE_MOUNT_IMAGE", "value": "of/variable:ce-1"},
@@ -361,6 +361,7 @@ mod tests {
             (process.community_image.as_str(), process.enterprise_image.as_str(), process.immutable),
             ("of/flag:ce-1", "of/variable:ee-1", true)
         );
+        assert_eq!(process.agent_image, "mirror/juicefs-sidecar:7");
         assert_eq!(told(&Deployment::default()).process().driver, "csi.juicefs.com");
     }
 

@@ -70,11 +70,6 @@ impl<'a> Webhook<'a> {
         Ok(Self { arguments, files, serving, serving_seen, tls, listeners, app, self_made: ca_pem.is_some() })
     }
 
-    /// What it counts.
-    pub(in crate::cli) fn metrics(&self) -> &Metrics {
-        &self.app.metrics
-    }
-
     /// Serves until a signal, then drains.
     pub(in crate::cli) async fn serve(
         self,
@@ -90,7 +85,7 @@ impl<'a> Webhook<'a> {
             followers.spawn(follow(files, seen, every, take_state(Arc::clone(&app))));
         }
         let mut caches = None;
-        if let Some(Installation { client, namespace, config_map }) = cluster {
+        if let Some(Installation { client, namespace, config_map, .. }) = cluster {
             if let Certificate::Secret(_) = &serving.certificate {
                 let (client, namespace) = (client.clone(), namespace.clone());
                 let (secret, mut take_tls) = (arguments.tls_secret.clone(), take_tls());

@@ -118,6 +118,9 @@ pub(super) fn pod(work: Work, image: &str, agent: Option<&Agent>) -> Pod {
             }]),
             containers: vec![container],
             volumes: Some(vec![volume]),
+            image_pull_secrets: agent
+                .map(|agent| agent.image_pull_secrets.clone())
+                .filter(|secrets| !secrets.is_empty()),
             ..PodSpec::default()
         }),
         ..Pod::default()
@@ -189,6 +192,7 @@ pub(super) fn outcome(pod: &Pod) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::LocalObjectReference;
     use serde_json::{Value, json};
 
     use super::*;
@@ -240,9 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_names_the_image() {
-        let agent = Agent { image: Some("mirror/agent:2".to_owned()), ..Agent::default() };
-        assert_eq!(made(stuck(), Some(&agent))["spec"]["containers"][0]["image"], "mirror/agent:2");
+    fn the_configuration_names_the_image_and_what_it_is_pulled_with() {
+        let image_pull_secrets = vec![LocalObjectReference { name: "registry".to_owned() }];
+        let agent =
+            Agent { image: Some("mirror/agent:2".to_owned()), image_pull_secrets, ..Agent::default() };
+        let spec = &made(stuck(), Some(&agent))["spec"];
+        assert_eq!(spec["containers"][0]["image"], "mirror/agent:2");
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
     }
 
     #[test]

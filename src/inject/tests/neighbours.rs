@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn what_an_earlier_injection_left_goes_when_a_later_one_would_not_put_it_there() {
-    let volumes =
-        "mountPodPatch: [{volumes: [{name: c, emptyDir: {}}], volumeMounts: [{name: c, mountPath: /c}]}]";
+    let volumes = "{mode: classic, mountPodPatch: [{volumes: [{name: c, emptyDir: {}}], volumeMounts: [{name: c, mountPath: /c}]}]}";
     let before = Case { config: volumes, identity: None, ..Case::default() }.inject(&pod("logs"));
     assert!(before.to_string().contains("\"mountPath\":\"/c\""));
     let later = Case { identity: None, ..Case::default() };

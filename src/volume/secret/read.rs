@@ -10,7 +10,7 @@ use super::{
     injected::{self, INITCONFIG, RSA_KEY},
     map,
 };
-use crate::slip;
+use crate::{identifier::is_name, slip};
 
 pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
                 "" => "/",
                 trimmed => trimmed,
             };
-            let what = if !is_object_name(name) {
+            let what = if !is_name(name) {
                 "is not the name of a secret"
             } else if path.is_empty() {
                 "has no path"
@@ -330,15 +330,6 @@ fn is_variable(name: &str) -> bool {
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name != "."
         && !name.starts_with("..")
-}
-
-/// A DNS subdomain.
-fn is_object_name(name: &str) -> bool {
-    let label = |label: &str| {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !label.is_empty() && label.bytes().all(allowed) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn has_control(text: &str) -> bool {
