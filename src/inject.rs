@@ -6,6 +6,7 @@ mod attachments;
 mod check;
 pub(crate) mod classic;
 mod decision;
+mod go_driver;
 mod mode;
 mod names;
 mod neighbours;
@@ -31,12 +32,12 @@ use std::borrow::Cow;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-pub(crate) use self::profile::MOUNT;
 pub use self::{
     decision::{Decision, VolumeReport},
     operation::{ApplyError, Patch},
     status::{DEFAULT_CONTAINER, DONE, STATUS},
 };
+pub(crate) use self::{go_driver::PARENT_VOLUME, profile::MOUNT};
 use self::{
     names::Names,
     plan::Plan,
@@ -105,13 +106,13 @@ impl Engine<'_> {
                 "the pod opts out by its label disable.sidecar.juicefs.com/inject",
             ));
         }
-        if let Some(text) =
-            metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref())
-        {
-            return self.reinvoked(subject, text);
-        }
-        check::is_no_copy(self, subject)?;
-        self.planned(subject)
+        let separation = go_driver::separate(subject)?;
+        let status = metadata.annotations.as_ref().and_then(|annotations| annotations.status.as_deref());
+        let decision = match status {
+            Some(text) => self.reinvoked(subject, text),
+            None => check::is_no_copy(self, subject).and_then(|()| self.planned(subject)),
+        };
+        Ok(separation.with(decision?))
     }
 
     /// Plans for a pod that carries no sidecars (any more).

@@ -23,7 +23,7 @@ use self::selector::{excluding, label};
 use super::{MANAGED_BY, MANAGER};
 use crate::{
     admission::Endpoint,
-    inject::{Family, status::STATUS},
+    inject::{Family, PARENT_VOLUME, status::STATUS},
     pod::labels,
     tls::pem::Bundle,
 };
@@ -269,13 +269,14 @@ impl Entries<'_> {
     }
 }
 
-/// Pods with a claim, a generic ephemeral volume or an inline volume of ours; and those we have been at, whose claim
-/// may have left them and who may need mending.
+/// Pods with a claim, a generic ephemeral volume or an inline volume of ours; those we have been at, whose claim may have
+/// left them and who may need mending; and those that the Go driver has been at, which may be copies.
 fn pod_condition(driver: &str) -> String {
     format!(
         "(has(object.spec.volumes) && object.spec.volumes.exists(volume, \
          has(volume.persistentVolumeClaim) || has(volume.ephemeral) || \
-         (has(volume.csi) && volume.csi.driver == '{driver}'))) || \
+         (has(volume.csi) && volume.csi.driver == '{driver}') || \
+         (has(volume.hostPath) && volume.name == '{PARENT_VOLUME}'))) || \
          (has(object.metadata.annotations) && '{STATUS}' in object.metadata.annotations)"
     )
 }

@@ -9,6 +9,8 @@ use crate::{identifier::is_uid, notation::Mode, pod::Metadata, volume::claim_of_
 pub const STATUS: &str = "sidecar.juicefs.com/status";
 /// The label that marks an injected pod for the dashboard and for selectors. Never trusted on its own.
 pub const DONE: &str = "done.sidecar.juicefs.com/inject";
+/// The annotation that says for which pod, by [`pod_of`], clients of the Go driver's have directories of their own.
+pub(crate) const MOVED: &str = "sidecar.juicefs.com/directories-of";
 /// The annotation that names the container `kubectl` talks to.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 

@@ -6,21 +6,30 @@
 //! no result, and the document is written anew as a whole.
 
 mod flow;
+mod moved;
 mod tree;
 
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use self::tree::{Entry, Node, Shape};
-use super::{documents::Document, yaml};
+use self::{
+    moved::Removed,
+    tree::{Entry, Node, Shape},
+};
+use super::documents::Document;
 
 /// The document's text with other contents; `None` where that cannot be done.
 pub(super) fn edited(document: &Document, contents: &Value) -> Option<String> {
     let text = document.text.as_str();
     let root = tree::parse(text)?;
-    let mut editor = Editor { text, edits: Vec::new() };
+    let mut editor = Editor::new(text, Vec::new());
     editor.node(&document.value, contents, &root)?;
+    if !editor.removed.is_empty() {
+        // Once more, since what goes may come again at a place that was passed before.
+        editor = Editor::new(text, editor.removed);
+        editor.node(&document.value, contents, &root)?;
+    }
     let edited = editor.apply()?;
     let mut again = super::documents::parse(&document.place.file, &edited).ok()?;
     let same = again.len() == 1 && again.pop().is_some_and(|again| again.value == *contents);
@@ -31,9 +40,17 @@ struct Editor<'t> {
     text: &'t str,
     /// Parts of the text and what takes their places.
     edits: Vec<(Range<usize>, String)>,
+    /// What goes and has comments in it.
+    removed: Vec<Removed>,
+    /// The same, of the round before.
+    known: Vec<Removed>,
 }
 
-impl Editor<'_> {
+impl<'t> Editor<'t> {
+    fn new(text: &'t str, known: Vec<Removed>) -> Self {
+        Self { text, edits: Vec::new(), removed: Vec::new(), known }
+    }
+
     fn apply(mut self) -> Option<String> {
         // Of several at one place the first comes first.
         self.edits.sort_by_key(|(range, _)| (range.start, range.end));
@@ -94,6 +111,7 @@ impl Editor<'_> {
                 self.replace(node.span.clone(), flow::write(new));
                 Some(())
             }
+            (_, Value::String(new), Shape::Fixed) => self.block(new, node),
             // An empty value: behind its key's colon.
             (_, new, Shape::Scalar) => {
                 self.replace(node.span.clone(), format!(" {}", flow::write(new)));
@@ -120,7 +138,7 @@ impl Editor<'_> {
                 continue;
             }
             if gone(&entry) {
-                self.remove_entry(entry, entries.get(index + 1))?;
+                self.remove_entry(entry, old.get(&entry.key)?, entries.get(index + 1))?;
             } else {
                 self.node(old.get(&entry.key)?, new.get(&entry.key)?, &entry.value)?;
             }
@@ -137,18 +155,23 @@ impl Editor<'_> {
             .collect();
         if !added.is_empty() {
             let at = self.line_after(entries.last()?.value.end);
-            self.insert_lines(at, &indented(&yaml::write(&Value::Object(added)), node.column));
+            self.insert_lines(at, &self.lines_of(&added, node.column));
         }
         Some(())
     }
 
-    fn remove_entry(&mut self, entry: &Entry, next: Option<&Entry>) -> Option<()> {
+    fn remove_entry(&mut self, entry: &Entry, value: &Value, next: Option<&Entry>) -> Option<()> {
+        self.keep_comments(entry, value)?;
         let line = self.line_of(entry.start);
         let is_first_of_line = self.text.get(line..entry.start)?.trim().is_empty();
+        let after = self.line_after(entry.value.end);
         match next {
-            _ if is_first_of_line => self.replace(line..self.line_after(entry.value.end), String::new()),
-            // Behind the dash of a list: the next key takes its place.
-            Some(next) => self.replace(entry.start..next.start, String::new()),
+            _ if is_first_of_line => self.replace(line..after, String::new()),
+            // Behind the dash of a list: the next key takes its place, or the comments above that.
+            Some(next) => {
+                let comments = self.text.get(after..next.start).and_then(|between| between.find('#'));
+                self.replace(entry.start..comments.map_or(next.start, |at| after + at), String::new());
+            }
             None => return None,
         }
         Some(())
@@ -208,7 +231,7 @@ impl Editor<'_> {
                 continue;
             };
             for skipped in next..next + offset {
-                self.remove_item(items, skipped)?;
+                self.remove_item(items, skipped, old.get(skipped)?)?;
             }
             let place = next + offset;
             if !added.is_empty() {
@@ -219,7 +242,7 @@ impl Editor<'_> {
             next = place + 1;
         }
         for skipped in next..items.len() {
-            self.remove_item(items, skipped)?;
+            self.remove_item(items, skipped, old.get(skipped)?)?;
         }
         self.insert_items(&mut added, self.line_after(items.last()?.end), node);
         (kept > 0).then_some(())
@@ -227,13 +250,21 @@ impl Editor<'_> {
 
     fn insert_items(&mut self, added: &mut Vec<Value>, at: usize, node: &Node) {
         if !added.is_empty() {
-            let text = yaml::write(&Value::Array(std::mem::take(added)));
-            self.insert_lines(at, &indented(&text, node.column));
+            let items = std::mem::take(added);
+            let text: String = items.into_iter().map(|item| self.lines_of_item(item, node.column)).collect();
+            self.insert_lines(at, &text);
         }
     }
 
-    fn remove_item(&mut self, items: &[Node], index: usize) -> Option<()> {
+    fn remove_item(&mut self, items: &[Node], index: usize, value: &Value) -> Option<()> {
         let item = items.get(index)?;
+        if let Shape::Map(entries) = &item.shape
+            && !item.flow
+        {
+            for entry in entries {
+                self.keep_comments(entry, &value[&entry.key])?;
+            }
+        }
         let dash = tree::dash_before(self.text, item.start)?;
         // A list right behind the dash of another one.
         if self.text.get(self.line_of(dash)..dash)?.contains('-') {

@@ -64,6 +64,8 @@ macro_rules! annotations {
 annotations! {
     /// What was injected: JSON, see `inject::status`.
     status = "sidecar.juicefs.com/status",
+    /// For which pod the Go driver's clients in it have directories of their own, see `inject::go_driver`.
+    moved = "sidecar.juicefs.com/directories-of",
     /// Which kind of sidecars the pod wants.
     mode = "sidecar.juicefs.com/mode",
     /// How the client's exit is ordered after the application's in classic, non-native pods.

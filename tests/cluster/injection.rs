@@ -1,6 +1,6 @@
 //! Pods created through the API: what is stored is what the engine says offline.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use juicefs_sidecar::{admission::Endpoint, inject::Family};
@@ -240,4 +240,25 @@ async fn what_a_later_neighbour_strips_is_put_back() {
         stored["spec"]["initContainers"][0]["startupProbe"],
         untouched["spec"]["initContainers"][0]["startupProbe"]
     );
+}
+
+#[tokio::test]
+async fn copies_of_a_pod_of_the_go_drivers_have_directories_of_their_own() {
+    let Some(installation) = installation::shared().await else { return };
+    let client = installation.plane.client().await;
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/go-driver-copy/input.yaml");
+    let mut all = BTreeSet::from(["/var/lib/juicefs/volume/abcdef".to_owned()]);
+    let mut original = parse(&input).remove(0);
+    for (name, annotated) in [("go-copy-1", true), ("go-copy-2", true), ("go-copy-3", false)] {
+        let metadata = original["metadata"].as_object_mut().unwrap();
+        metadata.retain(|key, _| key == "labels" || (annotated && key == "annotations"));
+        metadata.extend([("name".to_owned(), name.into()), ("namespace".to_owned(), "team-a".into())]);
+        // As `kubectl debug --copy-to` does: a copy of what is stored.
+        original = create(&client, original, false).await.unwrap();
+        let path = original["spec"]["volumes"][0]["hostPath"]["path"].as_str().unwrap().to_owned();
+        let at = format!(" /jfs/{} ", path.rsplit_once('/').unwrap().1);
+        let command = original["spec"]["initContainers"][1]["command"][2].as_str().unwrap();
+        assert!(command.contains(&at), "{path}: {command}");
+        assert!(all.insert(path), "{all:?}");
+    }
 }

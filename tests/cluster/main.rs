@@ -41,5 +41,6 @@ mod serve;
 mod service;
 #[path = "../properties/settings.rs"]
 mod settings;
+mod shapes;
 mod support;
 mod watching;

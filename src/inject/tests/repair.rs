@@ -197,3 +197,37 @@ fn an_ephemeral_volume_that_was_moved_is_known_by_its_old_status() {
         assert_eq!(pod, value(original));
     }
 }
+
+#[test]
+fn no_two_pods_have_one_directory_of_the_go_drivers() {
+    let text = include_str!("../../../tests/golden/go-driver-copy/input.yaml");
+    let pod = parse("pod", text).unwrap().remove(0).value;
+    let again = |pod: &Value, identity| {
+        let decision = Case { identity: Some(identity), ..Case::default() }.decide(pod);
+        (decision.code, patched(pod, &decision))
+    };
+    let directories = |pod: &Value| {
+        let paths = pod["spec"]["volumes"].as_array().unwrap()[..2].iter();
+        paths.map(|volume| volume["hostPath"]["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (code, first) = again(&pod, "11111111-1111-4111-8111-111111111111");
+    assert_eq!(code, Code::Repaired);
+    // Each review of a pod has an identity of its own; it is the same pod.
+    let (code, second) = again(&defaulted(first.clone()), "22222222-2222-4222-8222-222222222222");
+    assert_eq!((code, directories(&second)), (Code::NoJuicefsVolume, directories(&first)));
+    for drop_annotations in [false, true] {
+        let mut copy = first.clone();
+        copy["metadata"]["name"] = "copy-of-copy".into();
+        if drop_annotations {
+            copy["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+        let (code, copy) = again(&copy, "33333333-3333-4333-8333-333333333333");
+        assert_eq!(code, Code::Repaired);
+        assert!(directories(&copy).iter().all(|path| path.contains("33333333-")), "{copy}");
+        let commands = copy["spec"]["initContainers"].to_string();
+        assert!(!commands.contains("11111111-") && !commands.contains("abcdef"), "{commands}");
+        assert_eq!(commands.matches("/jfs/33333333-").count(), 8, "{commands}");
+    }
+    let decision = Case { identity: None, ..Case::default() }.decide(&pod);
+    assert_eq!(decision.code, Code::PodUnsupported, "{}", decision.message);
+}

@@ -148,3 +148,90 @@ fn what_would_change_elsewhere_too_is_not_edited() {
         Some("a: &x {b: 1}\nc:\n  <<: *x\n  d: 1\n  e: 2\n")
     );
 }
+
+#[test]
+fn comments_go_with_what_they_are_in() {
+    let kept = "\
+volumes:
+- name: data
+  # where it is
+  persistentVolumeClaim: # moved
+    claimName: data # the claim
+    # of the next
+- # the second
+  persistentVolumeClaim:
+    claimName: \"logs\" # renovate
+  # its name
+  name: logs
+";
+    let moved = change(kept, |value| {
+        let volumes = value["volumes"].as_array_mut().unwrap();
+        for index in 0..2 {
+            let volume = volumes[index].as_object_mut().unwrap();
+            let source = volume.shift_remove("persistentVolumeClaim").unwrap();
+            volume.insert("emptyDir".into(), json!({}));
+            let name = format!("jfs-claim-{}", volume["name"].as_str().unwrap());
+            volumes.push(json!({"name": name, "persistentVolumeClaim": source}));
+        }
+    });
+    let expected = "\
+volumes:
+- name: data
+  # where it is
+  emptyDir: {}
+    # of the next
+- # the second
+  # its name
+  name: logs
+  emptyDir: {}
+- name: jfs-claim-data
+  persistentVolumeClaim: # moved
+    claimName: data # the claim
+- name: jfs-claim-logs
+  persistentVolumeClaim:
+    claimName: \"logs\" # renovate
+";
+    assert_eq!(moved.as_deref(), Some(expected));
+    // And back, where the place is before the one it comes from.
+    let back = change(expected, |value| {
+        let volumes = value["volumes"].as_array_mut().unwrap();
+        for index in [1, 0] {
+            let source = volumes.pop().unwrap()["persistentVolumeClaim"].take();
+            let volume = volumes[index].as_object_mut().unwrap();
+            volume.shift_remove("emptyDir");
+            volume.insert("persistentVolumeClaim".into(), source);
+        }
+    })
+    .unwrap();
+    for comment in [
+        "# where it is",
+        "# moved",
+        "data # the claim",
+        "# of the next",
+        "# the second",
+        "\"logs\" # renovate",
+        "# its name",
+    ] {
+        assert_eq!(back.matches(comment).count(), 1, "{comment}: {back}");
+    }
+}
+
+#[test]
+fn a_text_in_a_block_stays_in_one() {
+    for (text, new, expected) in [
+        (
+            "a: 1\nb: |\n    x /jfs/a\n    y\nc: 1\n",
+            "x /jfs/b\ny\n",
+            "a: 1\nb: |\n    x /jfs/b\n    y\nc: 1\n",
+        ),
+        ("b:\n- |-\n  x\n\n  y\n- z\n", "x\n\nw", "b:\n- |-\n  x\n\n  w\n- z\n"),
+        ("b: |-\r\n  x\r\n  y\r\nc: 1\r\n", "x\nz", "b: |-\r\n  x\r\n  z\r\nc: 1\r\n"),
+        ("b: >-\n  x\n  y\nc: 1\n", "z", "b: \"z\"\nc: 1\n"),
+    ] {
+        let result = change(text, |value| {
+            let place = if value["b"].is_array() { &mut value["b"][0] } else { &mut value["b"] };
+            *place = new.into();
+        });
+        assert_eq!(result.as_deref(), Some(expected), "{text:?}");
+    }
+}
