@@ -51,7 +51,7 @@ pub struct Process {
     pub immutable: bool,
     /// `auth` keeps the configuration of the console (`JFS_NO_UPDATE_CONFIG=enabled`).
     pub no_update_config: bool,
-    /// Version of the cluster, if told; the nodes may be older.
+    /// Version of the cluster, if it is known; the nodes may be older.
     pub kubernetes: Option<Version>,
 }
 

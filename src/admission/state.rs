@@ -15,6 +15,7 @@ use super::{Answer, Endpoint, answer, connections::Connections, limits::Limits, 
 use crate::{
     config::{Config, Process},
     inject::Engine,
+    notation::Version,
     outcome::Miss,
     telemetry::Metrics,
     volume::Catalog,
@@ -147,6 +148,15 @@ impl App {
     /// Replaces the configuration for the requests to come.
     pub fn replace_config(&self, config: &Arc<Config>) {
         self.state.rcu(|state| State { config: Arc::clone(config), ..State::clone(state) });
+    }
+
+    /// Takes note of the cluster's version, unless a flag has said one.
+    pub fn runs_on(&self, kubernetes: Version) {
+        self.state.rcu(|state| {
+            let mut process = Process::clone(&state.process);
+            process.kubernetes = process.kubernetes.or(Some(kubernetes));
+            State { process: Arc::new(process), ..State::clone(state) }
+        });
     }
 
     /// Replaces the state for the requests to come.

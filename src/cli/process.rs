@@ -94,7 +94,8 @@ pub struct ProcessArguments {
     #[arg(long, env = "JFS_NO_UPDATE_CONFIG", value_name = "enabled|disabled")]
     no_update_config: Option<String>,
 
-    /// Version of the cluster, for example 1.29; decides whether native sidecars exist
+    /// Version of the cluster, for example 1.29; decides whether native sidecars exist [default: the cluster's, where
+    /// one is asked]
     #[arg(long, value_name = "VERSION", value_parser = str::parse::<Version>)]
     kube_version: Option<Version>,
 }

@@ -104,10 +104,14 @@ pub struct Caches {
 impl Caches {
     /// Begins to watch. The app is ready once every kind has been listed.
     pub async fn start(client: &Client, settings: Settings, app: &Arc<App>) -> Result<Self, NoCaches> {
-        client.apiserver_version().await.map_err(|error| match error {
+        let server = client.apiserver_version().await.map_err(|error| match error {
             kube::Error::Api(status) if status.code == 403 => NoCaches::Forbidden(status.message),
             error => NoCaches::Unreachable(reason(&error)),
         })?;
+        // Where there is no node yet, it alone says what a pod may have.
+        if let Ok(version) = server.git_version.parse() {
+            app.runs_on(version);
+        }
         app.awaits(CACHES);
         let (changes, arriving) = mpsc::channel(WAITING);
         let (progress, watched) = watch::channel(Progress::default());
