@@ -60,6 +60,17 @@ test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, ru
 	tests/kubernetes/images $(node_images) docker.io/library/juicefs-sidecar:$(version) /jfs-agent=target/static/jfs-agent
 	NODE_TESTS=$(node_images) cargo test --locked --test node -- --nocapture
 
+# Of the tests in a cluster those that an older one can pass: it has no native sidecars, no ValidatingAdmissionPolicy, and
+# of the engine over manifests nobody tells it how old the cluster is.
+older_tests := registration:: injection::a_dry_run manifests::they_install manifests::components watching:: \
+	check::a_pod_is_tried provision:: secrets:: support:: serve:: rights::
+without_policies := registration::the_policy_warns
+
+.PHONY: test-versions
+test-versions: setup ## Runs tests in a cluster of Kubernetes 1.28, too, which is built once; fifteen minutes at first (needs Go).
+	KUBERNETES_RELEASE=1.28 tests/kubernetes/build
+	KUBERNETES_RELEASE=1.28 CI=true cargo test --locked --test cluster -- $(older_tests) --skip $(without_policies)
+
 .PHONY: golden
 golden: setup ## Rewrites the expected files of tests/golden; read the diff before you commit it.
 	UPDATE_GOLDEN=1 cargo test --locked --test golden
