@@ -15,6 +15,7 @@ use crate::{
         status::{MOVED, Status, pod_of},
         undo::{CONTAINER_LISTS, list},
     },
+    notation::Mode,
     outcome::{Code, Refusal},
     pod::{Pod, Volume},
 };
@@ -93,7 +94,8 @@ pub(super) fn separate(subject: &Subject<'_>) -> Result<Separation, Refusal> {
         return Ok(Separation::default());
     }
     let clients: Vec<_> = clients(subject.pod).collect();
-    let whole = outline(subject, Some(&Status { containers: clients.clone(), ..Status::default() }))?;
+    let whole =
+        outline(subject, Some(&Status { containers: clients.clone(), ..Status::new(Mode::Classic) }))?;
     let (mut patch, mut said) = (Patch::default(), Vec::new());
     for one in shared {
         let texts = texts_with(&whole, &clients, one.name);
