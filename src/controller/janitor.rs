@@ -1,5 +1,6 @@
-//! Sets pods free that are over and cannot go: a mount that nobody serves any more, in one of their volumes, keeps the
-//! kubelet from removing it. And removes the directories that pods leave on a node.
+//! Sets pods free that a mount which nobody serves any more keeps: from going, when it is in one of their volumes, or from
+//! having a container started again, when the kubelet has it under a `subPath`. And removes the directories that pods
+//! leave on a node.
 //!
 //! What detaches the mount is a short-lived pod on the same node (`jfs-agent release`). It has no privilege: it removes
 //! the directory that carries the mount, in a namespace that does not see it, and the kernel does the rest. It runs in a
@@ -35,6 +36,8 @@ use crate::{config::Config, telemetry::ControllerMetrics};
 
 /// How long a pod may be over before it counts as stuck; most go within one second.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a container that cannot be started. It waits, and its state may soon say something else.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether one is due.
 const ROUND: Duration = Duration::from_secs(1);
 /// After a release the kubelet tries again by itself, but with pauses of up to two minutes; after a failure this is how
@@ -71,7 +74,7 @@ pub struct Janitor {
     leftovers: Mutex<Leftovers>,
 }
 
-/// A pod that is over.
+/// A pod that may be stuck.
 struct Waiting {
     stuck: Stuck,
     about: ObjectReference,
@@ -110,7 +113,7 @@ impl Janitor {
             return;
         }
         let about = pod.object_ref(&ApiResource::erase::<Pod>(&()));
-        let due = Some(Instant::now() + PATIENCE);
+        let due = Some(Instant::now() + if stuck.is_over { PATIENCE } else { SHORT_PATIENCE });
         waiting.insert(uid.to_owned(), Waiting { stuck, about, due, tries: 0 });
     }
 
@@ -178,7 +181,7 @@ impl Janitor {
 
     async fn set_free(&self, uid: &str, stuck: &Stuck, about: &ObjectReference) {
         let started = Instant::now();
-        let done = self.errands.run(Work::release(&self.settings.kubelet_directory, uid, stuck)).await;
+        let done = self.release(uid, stuck).await;
         self.metrics.reconciled(
             Task::Release,
             done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
@@ -195,25 +198,40 @@ impl Janitor {
                     pod = name,
                     node,
                     tries,
-                    "a pod is still there although nothing of ours keeps it"
+                    "a pod is still as it was although nothing of ours keeps it"
                 );
             }
             Ok(()) => {
-                tracing::info!(namespace, pod = name, node, "a pod that could not go was set free");
-                let note = "the pod was over and a mount that nobody serves any more kept it; the mount was detached";
+                tracing::info!(namespace, pod = name, node, is_over = stuck.is_over, "a pod was set free");
+                let note = if stuck.is_over {
+                    "the pod was over and a mount that nobody serves any more kept it; the mount was detached"
+                } else {
+                    "a container could not be started again because its subPath led to a mount that nobody serves any \
+                     more; the mount was detached"
+                };
                 self.events.send(EventType::Normal, Reason::MountDetached, note, about).await;
             }
             Err(_) if tries.is_none() => {}
             Err(problem) => {
-                tracing::warn!(namespace, pod = name, node, "a pod cannot go: {problem}");
+                tracing::warn!(namespace, pod = name, node, "a pod cannot be set free: {problem}");
+                let what =
+                    if stuck.is_over { "the pod is over" } else { "a container cannot be started again" };
                 let note = format!(
-                    "the pod is over, and a mount that nobody serves any more may keep it; it could not be detached: \
-                     {problem}; as root on node {node}: {}",
+                    "{what}, and a mount that nobody serves any more may be why; it could not be detached: {problem}; as \
+                     root on node {node}: {}",
                     stuck.by_hand(&self.settings.kubelet_directory, uid)
                 );
                 self.events.send(EventType::Warning, Reason::MountNotDetached, &note, about).await;
             }
         }
+    }
+
+    async fn release(&self, uid: &str, stuck: &Stuck) -> Result<(), Problem> {
+        for place in stuck.places.iter().enumerate() {
+            let work = Work::release(&self.settings.kubelet_directory, uid, &stuck.node, place);
+            self.errands.run(work).await?;
+        }
+        Ok(())
     }
 
     /// Counts a try, and says when the next may come; how many there were, unless the pod has gone meanwhile.

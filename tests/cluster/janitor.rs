@@ -92,6 +92,11 @@ fn changes() -> Vec<(&'static str, Value, &'static str)> {
         ("/volumes/0/hostPath/path", json!("/var/lib/kubelet/pods/a/volumes/b"), "emptyDir directories"),
         ("/volumes/0/hostPath/path", json!("/var/lib"), "emptyDir directories"),
         ("/containers/0/volumeMounts/0/subPath", json!("kubernetes.io~secret"), "emptyDir directories"),
+        (
+            "/volumes/0/hostPath/path",
+            json!("/var/lib/kubelet/pods/a/volume-subpaths"),
+            "emptyDir directories",
+        ),
         ("/containers/0/volumeMounts/0/mountPropagation", json!("HostToContainer"), "emptyDir directories"),
     ]
 }
@@ -146,6 +151,10 @@ async fn pods_that_cannot_go_are_set_free_by_pods_that_may_do_nothing_else() {
     set(&mut tidy, "/volumes/0/hostPath/path", json!("/var/lib/juicefs"));
     set(&mut tidy, "/containers/0/volumeMounts/0/subPath", json!("volume"));
     assert_eq!(may(&controller, "tidy", &tidy).await, Ok(()));
+    let mut sub_paths = spec.clone();
+    set(&mut sub_paths, "/volumes/0/hostPath/path", json!("/var/lib/kubelet/pods/a/volume-subpaths"));
+    set(&mut sub_paths, "/containers/0/volumeMounts/0/subPath", json!("v"));
+    assert_eq!(may(&controller, "sub-paths", &sub_paths).await, Ok(()));
     for (path, value, reason) in changes() {
         let mut other = spec.clone();
         set(&mut other, path, value.clone());

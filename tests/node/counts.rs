@@ -122,19 +122,22 @@ async fn deletions(node: &Node, mode: &str) {
 
 #[test]
 fn resilient_pods_go_when_they_are_told() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     alone(deletions(node, "resilient"));
 }
 
 #[test]
 fn classic_pods_go_when_they_are_told() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     alone(deletions(node, "classic"));
 }
 
 #[test]
 fn an_application_starts_soon_after_one_without_a_volume() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     alone(starts(node));
 }
 

@@ -1,11 +1,11 @@
 //! Pods that end, with clients that are ordinary containers: as on nodes whose kubelet knows no native sidecars.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, RwLockReadGuard};
 
 use serde_json::{Value, json};
 
 use super::{
-    node::{Node, eventually, shared},
+    node::{Node, Turn, eventually, shared},
     pods::{pod, spec, uid},
 };
 
@@ -15,9 +15,10 @@ const SECONDS: i64 = 20;
 const SECONDS_WITH_SUB_PATH: i64 = 45;
 
 /// A node with an old kubelet, which only pods that tolerate it might run on. Nothing does: it is not there.
-fn with_an_old_node() -> Option<&'static Node> {
+fn with_an_old_node() -> Option<Turn<RwLockReadGuard<'static, ()>>> {
     static MADE: OnceLock<()> = OnceLock::new();
-    let node = shared()?;
+    let turn = shared()?;
+    let node = turn.node;
     MADE.get_or_init(|| {
         let taint = json!({"key": "old", "effect": "NoSchedule"});
         let old = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"},
@@ -36,7 +37,7 @@ fn with_an_old_node() -> Option<&'static Node> {
             if containers.len() == 2 { Ok(()) } else { Err(answer["spec"].to_string()) }
         });
     });
-    Some(node)
+    Some(turn)
 }
 
 fn classic() -> Value {
@@ -82,7 +83,8 @@ fn ended(node: &Node, name: &str, phase: &str, within: i64) -> Value {
 
 #[test]
 fn a_job_without_native_sidecars_completes_and_keeps_what_it_wrote() {
-    let Some(node) = with_an_old_node() else { return };
+    let Some(turn) = with_an_old_node() else { return };
+    let node = turn.node;
     // Written, and neither flushed nor closed when the application ends.
     let script = "mkdir -p /data/ended && exec 3>/data/ended/result && head -c 8000000 /dev/zero >&3";
     let template = json!({"metadata": {"annotations": classic()}, "spec": ending(script, "Never")});
@@ -109,7 +111,8 @@ fn a_job_without_native_sidecars_completes_and_keeps_what_it_wrote() {
 
 #[test]
 fn a_pod_ends_as_its_application_did() {
-    let Some(node) = with_an_old_node() else { return };
+    let Some(turn) = with_an_old_node() else { return };
+    let node = turn.node;
     node.apply(&pod("ends-failed", &classic(), &ending("sleep 1; exit 3", "Never")));
     // Its second attempt succeeds; between the two it needs its volume.
     let again = "test -e /data/again && exit 0; touch /data/again; exit 1";
@@ -126,7 +129,8 @@ fn a_pod_ends_as_its_application_did() {
 
 #[test]
 fn the_hook_of_a_client_run_by_somebody_else_ends_nothing() {
-    let Some(node) = with_an_old_node() else { return };
+    let Some(turn) = with_an_old_node() else { return };
+    let node = turn.node;
     let script = "until [ -e /tmp/stop ]; do sleep 0.1; done; cat /data/hook";
     node.apply(&pod("hook", &classic(), &ending(script, "Never")));
     node.ready("hook");

@@ -9,6 +9,7 @@ mod control_plane;
 mod counts;
 mod jobs;
 mod node;
+mod outages;
 mod pods;
 #[path = "../cluster/program.rs"]
 #[expect(dead_code, reason = "tests of the programs ask more of them")]

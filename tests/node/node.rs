@@ -6,7 +6,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -68,8 +68,28 @@ pub(crate) struct Node {
     _programs: [Program; 2],
 }
 
+/// The node for a test: others use it at the same time, or nobody does, for as long as this lives.
+pub(crate) struct Turn<Guard> {
+    pub(crate) node: &'static Node,
+    _guard: Guard,
+}
+
+static TURNS: RwLock<()> = RwLock::new(());
+
+/// The node, beside others.
+pub(crate) fn shared() -> Option<Turn<RwLockReadGuard<'static, ()>>> {
+    let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+    Some(Turn { node: made()?, _guard: guard })
+}
+
+/// The node, for nobody else: something of it is to be taken away for a while.
+pub(crate) fn alone() -> Option<Turn<RwLockWriteGuard<'static, ()>>> {
+    let guard = TURNS.write().unwrap_or_else(PoisonError::into_inner);
+    Some(Turn { node: made()?, _guard: guard })
+}
+
 /// The node, unless this machine cannot have one; `make test-node` insists.
-pub(crate) fn shared() -> Option<&'static Node> {
+fn made() -> Option<&'static Node> {
     static SHARED: OnceLock<Option<Node>> = OnceLock::new();
     let node = SHARED.get_or_init(|| match obstacle() {
         None => ControlPlane::start_with(["--node".as_ref(), "--images".as_ref(), images().as_os_str()])

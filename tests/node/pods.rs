@@ -34,7 +34,7 @@ pub(crate) fn uid(pod: &Value) -> String {
 }
 
 /// How often the containers of a pod were started again.
-fn restarts(pod: &Value) -> Vec<(String, i64)> {
+pub(crate) fn restarts(pod: &Value) -> Vec<(String, i64)> {
     let statuses = ["initContainerStatuses", "containerStatuses"]
         .into_iter()
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
@@ -45,7 +45,7 @@ fn restarts(pod: &Value) -> Vec<(String, i64)> {
 }
 
 /// Deletes a pod and waits until nothing of it is left, in the API server and on the node.
-fn delete(node: &Node, name: &str) {
+pub(crate) fn delete(node: &Node, name: &str) {
     let uid = uid(&node.pod(name));
     node.kubectl(&["delete", "pod", name, "--timeout=60s"]).unwrap();
     node.gone(&uid);
@@ -53,7 +53,8 @@ fn delete(node: &Node, name: &str) {
 
 #[test]
 fn a_deployment_finds_what_another_pod_wrote_and_leaves_nothing_behind() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}},
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": spec(WAIT)}}});
@@ -93,7 +94,8 @@ fn a_deployment_finds_what_another_pod_wrote_and_leaves_nothing_behind() {
 
 #[test]
 fn a_job_with_all_kinds_of_mounts_completes() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     // Any user may write there.
     let prepare = "mkdir -p /all/job/of-1000 && chmod 777 /all/job/of-1000 && echo prepared >/all/job/note";
     let work =
@@ -122,7 +124,7 @@ fn a_job_with_all_kinds_of_mounts_completes() {
 
 /// Rounds of creating, writing, renaming and reading a file. One that fails is tried again at once: what was in flight
 /// at a kill may fail, nothing that begins afterwards.
-const ROUNDS: &str = r#"
+pub(crate) const ROUNDS: &str = r#"
 cd /data && mkdir -p kills && cd kills
 round() { echo "$1" >new.$1 && mv new.$1 f.$1 && test "$(cat f.$1)" = "$1"; }
 n=0 again=0 lost=0
@@ -142,7 +144,8 @@ echo "$n $again $lost $wrong"
 #[test]
 fn kills_of_the_client_go_unnoticed() {
     const KILLS: u64 = 10;
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     node.apply(&pod("kills", &json!({}), &spec(WAIT)));
     node.ready("kills");
     let said = thread::scope(|scope| {
@@ -176,7 +179,8 @@ fn kills_of_the_client_go_unnoticed() {
 
 #[test]
 fn the_agent_may_die_and_then_the_client() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     node.apply(&pod("agent", &json!({}), &spec(WAIT)));
     node.ready("agent");
     let write = "for i in 1 2 3 4 5; do echo $i >/data/agent.$i && cat /data/agent.$i || exit 1; done";
@@ -198,7 +202,8 @@ fn the_agent_may_die_and_then_the_client() {
 
 #[test]
 fn a_pod_that_is_to_fail_with_its_client_is_told_and_can_be_deleted() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     node.apply(&pod("failing", &json!({"sidecar.juicefs.com/on-crash": "fail"}), &spec(WAIT)));
     node.ready("failing");
     node.shell("failing", "echo 1 > /data/failing").unwrap();
@@ -212,7 +217,47 @@ fn a_pod_that_is_to_fail_with_its_client_is_told_and_can_be_deleted() {
     assert!(error.contains("not connected"), "{error}");
     let status = node.sidecar(&["status", "failing", "-o", "wide"]).unwrap();
     assert!(status.contains("exit code 73 (Error)") && status.contains("its mount is given up"), "{status}");
+    begins_again(node, "failing");
     delete(node, "failing");
+}
+
+/// Ends the application of a pod whose mount is dead; the kubelet starts it again, with the mount that there is now.
+fn begins_again(node: &Node, name: &str) {
+    node.shell(name, "kill 1").unwrap();
+    eventually("the application to have its volume again", || node.shell(name, &format!("cat /data/{name}")));
+    assert!(restarts(&node.pod(name)).contains(&("app".to_owned(), 1)));
+    detached(node, name, "a container could not be started again");
+}
+
+/// Waits for the event that tells of a detached mount.
+pub(crate) fn detached(node: &Node, name: &str, what: &str) {
+    eventually("the event that tells of it", || {
+        let about = format!("involvedObject.name={name},reason=MountDetached");
+        let notes = ["get", "events", "--field-selector", &about, "-o", "jsonpath={.items[*].message}"];
+        let notes = node.kubectl(&notes)?;
+        if notes.contains(what) { Ok(()) } else { Err(notes) }
+    });
+}
+
+#[test]
+fn an_application_whose_agent_and_client_have_died_can_begin_again() {
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
+    node.apply(&pod("both-died", &json!({}), &spec(WAIT)));
+    node.ready("both-died");
+    node.shell("both-died", "echo 1 >/data/both-died").unwrap();
+    let before = node.pod("both-died");
+    node.kill_agent(&before);
+    node.kill_runner(&before);
+    eventually("both to be started anew", || {
+        let again = restarts(&node.pod("both-died"));
+        if again.len() == 2 { Ok(()) } else { Err(format!("{again:?}")) }
+    });
+    node.ready("both-died");
+    let error = node.shell("both-died", "cat /data/both-died").unwrap_err();
+    assert!(error.contains("not connected"), "{error}");
+    begins_again(node, "both-died");
+    delete(node, "both-died");
 }
 
 /// Ends a script that looks for this file, also when a test fails, which would wait for it otherwise.
@@ -226,7 +271,8 @@ impl Drop for Stop<'_> {
 
 #[test]
 fn the_client_is_upgraded_under_an_open_file() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));
     node.ready("upgrade");
     // One file is open all the time, the other is opened and closed for every line.
@@ -271,7 +317,8 @@ fn the_client_is_upgraded_under_an_open_file() {
 
 #[test]
 fn a_pod_that_says_so_is_classic_and_leaves_nothing_behind_either() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     let annotations = json!({"sidecar.juicefs.com/mode": "classic"});
     node.apply(&pod("classic", &annotations, &spec(WAIT)));
     node.ready("classic");
@@ -291,7 +338,8 @@ fn a_pod_that_says_so_is_classic_and_leaves_nothing_behind_either() {
 
 #[test]
 fn what_an_application_writes_while_it_ends_is_there_afterwards() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     let script = "trap 'for i in 1 2 3 4 5 6 7 8; do echo $i >>/data/last; sleep 0.25; done; exit 0' TERM; \
                   while :; do sleep 3600 & wait $!; done";
     node.apply(&pod("last", &json!({}), &spec(script)));
@@ -338,13 +386,15 @@ fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
 
 #[test]
 fn a_pod_whose_agent_is_killed_while_it_ends_goes_all_the_same() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     stuck(node, "holder", |pod| node.kill_agent(pod));
 }
 
 #[test]
 fn a_pod_whose_agent_and_client_are_killed_while_it_ends_goes_all_the_same() {
-    let Some(node) = shared() else { return };
+    let Some(turn) = shared() else { return };
+    let node = turn.node;
     stuck(node, "both", |pod| {
         node.kill_agent(pod);
         node.kill_runner(pod);

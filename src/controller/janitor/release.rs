@@ -12,17 +12,15 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::stuck::Stuck;
+use super::stuck::Place;
 use crate::{config::Agent, inject::MOUNT};
 
 /// What tells these pods from others.
 pub(super) const LABEL: &str = "sidecar.juicefs.com/release";
 /// The account of these pods, which may do nothing.
 const ACCOUNT: &str = "juicefs-sidecar-janitor";
-/// Where the pod sees the directories of `emptyDir` volumes.
+/// Where the pod sees the directory it works in.
 const DIRECTORY: &str = "/volumes";
-/// The kubelet's directory for them.
-const EMPTY_DIRECTORIES: &str = "kubernetes.io~empty-dir";
 /// The volume of the pod.
 const VOLUME: &str = "node";
 /// Seconds after which the kubelet gives it up, pulling its image included.
@@ -44,14 +42,25 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Detaches the mounts of a pod that cannot go.
-    pub(super) fn release(kubelet_directory: &str, uid: &str, stuck: &Stuck) -> Self {
+    /// Detaches the mounts in one of a pod's directories, the `number`th.
+    pub(super) fn release(
+        kubelet_directory: &str,
+        uid: &str,
+        node: &str,
+        (number, place): (usize, &Place),
+    ) -> Self {
+        let Place { kind, directory, mountpoints } = place;
+        let uid_in_name = uid.to_ascii_lowercase();
         Self {
-            name: format!("release-{}", uid.to_ascii_lowercase()),
-            node: stuck.node.clone(),
-            directory: format!("{kubelet_directory}/pods/{uid}/volumes"),
-            below: EMPTY_DIRECTORIES.to_owned(),
-            mountpoints: stuck.mountpoints.clone(),
+            name: if number == 0 {
+                format!("release-{uid_in_name}")
+            } else {
+                format!("release-{uid_in_name}-{number}")
+            },
+            node: node.to_owned(),
+            directory: format!("{kubelet_directory}/pods/{uid}/{kind}"),
+            below: directory.clone(),
+            mountpoints: mountpoints.clone(),
         }
     }
 
@@ -203,7 +212,25 @@ mod tests {
 
     fn stuck() -> Work {
         let mountpoints = vec!["data/mnt".to_owned(), "other/mnt".to_owned()];
-        Work::release("/var/lib/kubelet", "0A-1", &Stuck { node: "n".to_owned(), mountpoints })
+        let directory = "kubernetes.io~empty-dir".to_owned();
+        Work::release(
+            "/var/lib/kubelet",
+            "0A-1",
+            "n",
+            (0, &Place { kind: "volumes", directory, mountpoints }),
+        )
+    }
+
+    #[test]
+    fn each_volume_with_sub_paths_has_a_pod_of_its_own() {
+        let place = Place {
+            kind: "volume-subpaths",
+            directory: "v".to_owned(),
+            mountpoints: vec!["app/0".to_owned()],
+        };
+        let work = Work::release("/k", "0A-1", "n", (1, &place));
+        assert_eq!((work.name.as_str(), work.below.as_str()), ("release-0a-1-1", "v"));
+        assert_eq!(work.directory, "/k/pods/0A-1/volume-subpaths");
     }
 
     #[test]

@@ -44,6 +44,16 @@ pub struct Container {
     pub restart_policy: Option<String>,
     /// Exit codes that are exceptions from it.
     pub restart_policy_rules: Option<Vec<RestartRule>>,
+    /// What is mounted into it.
+    pub volume_mounts: Option<Vec<VolumeMount>>,
+}
+
+/// A mount of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub name: String,
 }
 
 /// What a container does after some exit codes.
@@ -80,10 +90,22 @@ pub struct ContainerStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct State {
+    /// It does not run yet, or not again.
+    pub waiting: Option<Waiting>,
     /// It runs.
     pub running: Option<serde::de::IgnoredAny>,
     /// It has ended.
     pub terminated: Option<Terminated>,
+}
+
+/// Why a container does not run.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// In one word.
+    pub reason: String,
+    /// In more.
+    pub message: String,
 }
 
 /// How a container ended.
