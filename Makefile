@@ -54,7 +54,7 @@ chaos: kubernetes ## Pods are created while everything fails in turn, through te
 node_images = $(CURDIR)/.tools/node-images/$(shell sha256sum tests/kubernetes/images | cut -c1-16)
 
 .PHONY: test-node
-test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, runc, the JuiceFS client (root, /dev/fuse; two minutes).
+test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, runc, the JuiceFS client (root, /dev/fuse; ten minutes).
 	tests/tools/install-node
 	test -e $(node_images)/done || { tests/kubernetes/images $(node_images) && touch $(node_images)/done; }
 	tests/kubernetes/images $(node_images) docker.io/library/juicefs-sidecar:$(version) /jfs-agent=target/static/jfs-agent

@@ -134,7 +134,8 @@ impl Cluster {
             .args(["controller", "--metrics-listen=127.0.0.1:0", "--kubeconfig"])
             .arg(&self.kubeconfig)
             .args(["--certificate-lifetime=60s", "--ca-lifetime=180s", "--leader-election-lease-duration=6s"])
-            .env("POD_NAMESPACE", NAMESPACE);
+            .env("POD_NAMESPACE", NAMESPACE)
+            .env("POD_NAME", "controller-0");
     }
 
     /// Where the leader says how it is.
