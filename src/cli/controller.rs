@@ -94,8 +94,14 @@ impl ControllerArguments {
         let metrics = ControllerMetrics::register(&mut registry);
         let installation = self.installation.find("controller", calls).await?;
         let switches = self.unregister || self.register;
-        let pods =
-            if switches { self.pods.clone() } else { self.pods.of(&installation, "controller").await? };
+        let pods = if switches {
+            self.pods.clone()
+        } else {
+            tokio::select! {
+                pods = self.pods.of(&installation, "controller") => pods?,
+                _ = signals.next() => return Ok(()),
+            }
+        };
         let controller = self.duties.controller(installation, self.driver.name(), &pods, metrics)?;
         if switches {
             return tokio::select! {

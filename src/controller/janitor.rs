@@ -109,7 +109,9 @@ impl Janitor {
             return self.gone(uid);
         };
         let mut waiting = self.lock();
-        if waiting.contains_key(uid) || waiting.len() >= LENGTH {
+        // One with a container that could not be started may be over since, which takes something else.
+        let is_known = waiting.get(uid).is_some_and(|known| known.stuck.is_over == stuck.is_over);
+        if is_known || waiting.len() >= LENGTH {
             return;
         }
         let about = pod.object_ref(&ApiResource::erase::<Pod>(&()));
@@ -187,7 +189,7 @@ impl Janitor {
             done.as_ref().map_or_else(Problem::outcome, |()| "ok"),
             started.elapsed(),
         );
-        let tries = self.tried(uid);
+        let tries = self.tried(uid, stuck);
         let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
         let node = stuck.node.as_str();
         match done {
@@ -227,17 +229,18 @@ impl Janitor {
     }
 
     async fn release(&self, uid: &str, stuck: &Stuck) -> Result<(), Problem> {
-        for place in stuck.places.iter().enumerate() {
+        for place in &stuck.places {
             let work = Work::release(&self.settings.kubelet_directory, uid, &stuck.node, place);
             self.errands.run(work).await?;
         }
         Ok(())
     }
 
-    /// Counts a try, and says when the next may come; how many there were, unless the pod has gone meanwhile.
-    fn tried(&self, uid: &str) -> Option<usize> {
+    /// Counts a try, and says when the next may come; how many there were, unless the pod has gone meanwhile, or is stuck
+    /// for another reason now.
+    fn tried(&self, uid: &str, stuck: &Stuck) -> Option<usize> {
         let mut waiting = self.lock();
-        let pod = waiting.get_mut(uid)?;
+        let pod = waiting.get_mut(uid).filter(|pod| pod.stuck == *stuck)?;
         pod.due = Some(Instant::now() + PAUSES[pod.tries.min(PAUSES.len() - 1)]);
         pod.tries += 1;
         Some(pod.tries)

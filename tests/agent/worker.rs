@@ -5,6 +5,7 @@ mod ends;
 mod failures;
 mod removal;
 
+use crate::container::Runner;
 use crate::pod::{Engine, Pod, agent, juicefs};
 use crate::process::{PATIENCE, Process, children_of, wait_until};
 use juicefs_sidecar::worker::{Answer, Edition, Failed, FileSystem, Kind, Request, SubPath, Task};
@@ -81,6 +82,23 @@ impl Worker {
     }
 }
 
+/// A file system that is mounted at the node, what serves the mount, and a worker.
+fn mounted() -> (Pod, (Runner, Process), Worker) {
+    let pod = Pod::on_redis();
+    pod.format();
+    let holder = pod.holder();
+    let runner = pod.runner();
+    let worker = Worker::start(&pod);
+    (pod, (runner, holder), worker)
+}
+
+/// What a command in the mount prints.
+fn shell(pod: &Pod, script: &str) -> String {
+    let output = pod.on_node(&["sh", "-ec", &format!("cd {}\n{script}", pod.mountpoint("data"))]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn answer(mut stream: UnixStream) -> Answer {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -130,11 +148,7 @@ fn has(quota: Option<String>, size: &str) -> bool {
 #[test]
 fn directories_and_quotas_are_what_a_mounted_client_sees() {
     const GIB: u64 = 1 << 30;
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     let mount = pod.mountpoint("data");
     let stat = |name: &str| {
         let output = pod.on_node(&["stat", "-c", "%F %a %u", &format!("{mount}/{name}")]);

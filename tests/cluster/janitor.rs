@@ -25,29 +25,41 @@ fn install(plane: &ControlPlane) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A pod with a client, on a node, that is being deleted and of which nothing runs any more; its UID.
-async fn over(client: &Client, name: &str) -> String {
+/// A pod with a client, on a node.
+async fn placed(client: &Client, name: &str) -> Value {
     let mut pod = pod(name, "logs");
     pod["metadata"]["annotations"]["sidecar.juicefs.com/mode"] = "resilient".into();
     pod["spec"]["nodeName"] = NODE.into();
     let made = create(client, pod, false).await.unwrap();
     assert!(injected(&made));
-    let pods: Api<Pod> = Api::namespaced(client.clone(), "team-a");
-    pods.delete(name, &DeleteParams::default()).await.unwrap();
-    let statuses = |list: &str| -> Vec<Value> {
-        let containers = made["spec"][list].as_array().unwrap();
-        let ended = json!({"terminated": {"exitCode": 137, "containerID": "x://y"}});
+    made
+}
+
+/// Says of a pod, as its kubelet would, how its clients are and how its application is.
+async fn say(client: &Client, pod: &Value, phase: &str, clients: &Value, application: &Value) {
+    let statuses = |list: &str, state: &Value| -> Vec<Value> {
+        let containers = pod["spec"][list].as_array().unwrap();
         containers
             .iter()
             .map(|one| {
-                json!({"name": one["name"], "image": "x", "imageID": "x", "ready": false, "restartCount": 0, "state": ended})
+                json!({"name": one["name"], "image": "x", "imageID": "x", "ready": false, "restartCount": 0, "state": state})
             })
             .collect()
     };
-    let status = json!({"status": {"phase": "Failed", "initContainerStatuses": statuses("initContainers"),
-        "containerStatuses": statuses("containers")}});
+    let status = json!({"status": {"phase": phase, "initContainerStatuses": statuses("initContainers", clients),
+        "containerStatuses": statuses("containers", application)}});
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "team-a");
+    let name = pod["metadata"]["name"].as_str().unwrap();
     pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
-    made["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Deletes a pod of which nothing runs any more then; its UID.
+async fn over(client: &Client, pod: &Value) -> String {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "team-a");
+    pods.delete(pod["metadata"]["name"].as_str().unwrap(), &DeleteParams::default()).await.unwrap();
+    let ended = json!({"terminated": {"exitCode": 137, "containerID": "x://y"}});
+    say(client, pod, "Failed", &ended, &ended).await;
+    pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
 /// What a kubelet says of a pod that detaches mounts, once it is there; the pod.
@@ -128,8 +140,8 @@ async fn pods_that_cannot_go_are_set_free_by_pods_that_may_do_nothing_else() {
     let node = json!({"metadata": {"name": NODE}, "spec": {"unschedulable": true}});
     nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
 
-    let freed = over(&client, "freed").await;
-    let kept = over(&client, "kept").await;
+    let freed = over(&client, &placed(&client, "freed").await).await;
+    let kept = over(&client, &placed(&client, "kept").await).await;
     let made = ends(&client, &freed, &json!({"phase": "Succeeded"})).await;
     let failed = json!({"phase": "Failed", "containerStatuses": [{"name": "release", "image": "x", "imageID": "x",
         "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 1, "message": "data: busy", "containerID": "x://y"}}}]});
@@ -139,6 +151,23 @@ async fn pods_that_cannot_go_are_set_free_by_pods_that_may_do_nothing_else() {
     let note = told(&client, "team-a", "MountNotDetached", "kept").await;
     let by_hand = format!("umount -l /var/lib/kubelet/pods/{kept}/volumes/kubernetes.io~empty-dir/v/mnt");
     assert!(note.contains("data: busy") && note.contains(NODE) && note.contains(&by_hand), "{note}");
+
+    // A pod with a container that cannot be started, which is over before anything has come of it.
+    let turned = placed(&client, "turned").await;
+    let message = "failed to prepare subPath for volumeMount \"v\" of container \"app\"";
+    let waiting = json!({"waiting": {"reason": "CreateContainerConfigError", "message": message}});
+    say(&client, &turned, "Running", &json!({"running": {}}), &waiting).await;
+    let of_sub_paths = format!("{}-v", turned["metadata"]["uid"].as_str().unwrap());
+    let janitors: Api<Pod> = Api::namespaced(client.clone(), JANITORS);
+    let first = format!("release-{of_sub_paths}");
+    let made_first =
+        eventually("the pod for its subPath", async || janitors.get_opt(&first).await.unwrap()).await;
+    let container = serde_json::to_value(&made_first.spec.unwrap().containers[0]).unwrap();
+    assert_eq!(container["volumeMounts"][0]["subPath"], "v");
+    assert!(container["command"].to_string().contains("--mountpoint=app/0"), "{container}");
+    let turned = over(&client, &turned).await;
+    ends(&client, &turned, &json!({"phase": "Succeeded"})).await;
+    ends(&client, &of_sub_paths, &json!({"phase": "Succeeded"})).await;
 
     let mut spec = made["spec"].clone();
     assert_eq!(spec["nodeName"], NODE);

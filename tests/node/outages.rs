@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     node::{Node, alone, eventually},
-    pods::{ROUNDS, WAIT, delete, detached, pod, restarts, spec},
+    pods::{ROUNDS, WAIT, begin, delete, pod, restarts, spec, told},
 };
 
 /// How long redis is away: longer than any probe's patience.
@@ -68,8 +68,7 @@ fn killed(node: &Node, name: &str, command: &str) {
     busy(node, name);
     // It does its work again.
     let later = format!("{name}-later");
-    node.apply(&pod(&later, &json!({}), &spec(WAIT)));
-    node.ready(&later);
+    begin(node, &later);
     delete(node, &later);
     has_noticed_nothing(node, name);
 }
@@ -103,8 +102,7 @@ fn a_metadata_engine_that_is_away_is_waited_for() {
 fn a_sandbox_that_is_killed_is_made_again_with_its_mount() {
     let Some(turn) = alone() else { return };
     let node = turn.node;
-    node.apply(&pod("sandbox", &json!({}), &spec(WAIT)));
-    node.ready("sandbox");
+    begin(node, "sandbox");
     node.shell("sandbox", "echo before >/data/sandbox").unwrap();
     let filter = "labels.\"io.kubernetes.pod.name\"==sandbox,labels.\"io.cri-containerd.kind\"==sandbox";
     let id = node.inside(&["ctr", "-n", "k8s.io", "containers", "list", "-q", filter]).unwrap();
@@ -116,6 +114,6 @@ fn a_sandbox_that_is_killed_is_made_again_with_its_mount() {
     node.ready("sandbox");
     let read = "cat /data/sandbox && echo after >/data/sandbox && cat /data/sandbox";
     assert_eq!(eventually("the mount", || node.shell("sandbox", read)), "before\nafter\n");
-    detached(node, "sandbox", "a container could not be started again");
+    told(node, "sandbox", "MountDetached", "a container could not be started again");
     delete(node, "sandbox");
 }

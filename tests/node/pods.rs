@@ -44,6 +44,12 @@ pub(crate) fn restarts(pod: &Value) -> Vec<(String, i64)> {
         .collect()
 }
 
+/// Makes a pod that runs until it is told to stop, and waits until it is ready.
+pub(crate) fn begin(node: &Node, name: &str) {
+    node.apply(&pod(name, &json!({}), &spec(WAIT)));
+    node.ready(name);
+}
+
 /// Deletes a pod and waits until nothing of it is left, in the API server and on the node.
 pub(crate) fn delete(node: &Node, name: &str) {
     let uid = uid(&node.pod(name));
@@ -146,8 +152,7 @@ fn kills_of_the_client_go_unnoticed() {
     const KILLS: u64 = 10;
     let Some(turn) = shared() else { return };
     let node = turn.node;
-    node.apply(&pod("kills", &json!({}), &spec(WAIT)));
-    node.ready("kills");
+    begin(node, "kills");
     let said = thread::scope(|scope| {
         let application = scope.spawn(|| node.shell("kills", ROUNDS));
         let stop = Stop(node, "kills");
@@ -166,12 +171,7 @@ fn kills_of_the_client_go_unnoticed() {
     assert!(rounds > 50, "only {rounds} rounds");
     assert!(again <= KILLS, "{again} rounds failed in {KILLS} kills: {errors}");
     assert_eq!((lost, wrong), (0, 0), "operations failed although none was killed: {errors}");
-    eventually("the event that tells of it", || {
-        let about = "involvedObject.name=kills,reason=Unhealthy";
-        let notes = ["get", "events", "--field-selector", about, "-o", "jsonpath={.items[*].message}"];
-        let notes = node.kubectl(&notes)?;
-        if notes.contains("the JuiceFS client of volume v crashed") { Ok(()) } else { Err(notes) }
-    });
+    told(node, "kills", "Unhealthy", "the JuiceFS client of volume v crashed");
     // The agent has done it, not the kubelet.
     assert_eq!(restarts(&node.pod("kills")), []);
     delete(node, "kills");
@@ -181,8 +181,7 @@ fn kills_of_the_client_go_unnoticed() {
 fn the_agent_may_die_and_then_the_client() {
     let Some(turn) = shared() else { return };
     let node = turn.node;
-    node.apply(&pod("agent", &json!({}), &spec(WAIT)));
-    node.ready("agent");
+    begin(node, "agent");
     let write = "for i in 1 2 3 4 5; do echo $i >/data/agent.$i && cat /data/agent.$i || exit 1; done";
     node.kill_agent(&node.pod("agent"));
     // While nobody but the client's runner has the descriptor.
@@ -226,16 +225,16 @@ fn begins_again(node: &Node, name: &str) {
     node.shell(name, "kill 1").unwrap();
     eventually("the application to have its volume again", || node.shell(name, &format!("cat /data/{name}")));
     assert!(restarts(&node.pod(name)).contains(&("app".to_owned(), 1)));
-    detached(node, name, "a container could not be started again");
+    told(node, name, "MountDetached", "a container could not be started again");
 }
 
-/// Waits for the event that tells of a detached mount.
-pub(crate) fn detached(node: &Node, name: &str, what: &str) {
+/// Waits for the event on a pod that has this reason and says this.
+pub(crate) fn told(node: &Node, name: &str, reason: &str, what: &str) {
     eventually("the event that tells of it", || {
-        let about = format!("involvedObject.name={name},reason=MountDetached");
+        let about = format!("involvedObject.name={name},reason={reason}");
         let notes = ["get", "events", "--field-selector", &about, "-o", "jsonpath={.items[*].message}"];
         let notes = node.kubectl(&notes)?;
-        if notes.contains(what) { Ok(()) } else { Err(notes) }
+        if notes.contains(what) { Ok(()) } else { node.kubectl(&["describe", "pod", name]).and_then(Err) }
     });
 }
 
@@ -243,8 +242,7 @@ pub(crate) fn detached(node: &Node, name: &str, what: &str) {
 fn an_application_whose_agent_and_client_have_died_can_begin_again() {
     let Some(turn) = shared() else { return };
     let node = turn.node;
-    node.apply(&pod("both-died", &json!({}), &spec(WAIT)));
-    node.ready("both-died");
+    begin(node, "both-died");
     node.shell("both-died", "echo 1 >/data/both-died").unwrap();
     let before = node.pod("both-died");
     node.kill_agent(&before);
@@ -273,8 +271,7 @@ impl Drop for Stop<'_> {
 fn the_client_is_upgraded_under_an_open_file() {
     let Some(turn) = shared() else { return };
     let node = turn.node;
-    node.apply(&pod("upgrade", &json!({}), &spec(WAIT)));
-    node.ready("upgrade");
+    begin(node, "upgrade");
     // One file is open all the time, the other is opened and closed for every line.
     let script = "exec 3>/data/upgrade; n=0; while [ ! -e /tmp/stop ] && [ $n -lt 30000 ]; do n=$((n + 1)); \
                   echo $n >&3 && echo $n >>/data/upgrade.again || exit 1; sleep 0.05; done; \
@@ -345,8 +342,7 @@ fn what_an_application_writes_while_it_ends_is_there_afterwards() {
     node.apply(&pod("last", &json!({}), &spec(script)));
     node.ready("last");
     delete(node, "last");
-    node.apply(&pod("after", &json!({}), &spec(WAIT)));
-    node.ready("after");
+    begin(node, "after");
     assert_eq!(node.shell("after", "cat /data/last").unwrap(), "1\n2\n3\n4\n5\n6\n7\n8\n");
     delete(node, "after");
 }
@@ -373,12 +369,7 @@ fn stuck(node: &Node, what: &str, kill: impl Fn(&Value)) {
         uids.push((uid(&pod), std::time::Instant::now()));
     }
     for (name, (uid, since)) in names.iter().zip(uids) {
-        let told = || {
-            let about = format!("involvedObject.name={name},reason=MountDetached");
-            let told = node.kubectl(&["get", "events", "--field-selector", &about, "-o", "name"])?;
-            if told.is_empty() { node.kubectl(&["describe", "pod", name]).and_then(Err) } else { Ok(()) }
-        };
-        eventually("the event", told);
+        told(node, name, "MountDetached", "the mount was detached");
         node.gone(&uid);
         eprintln!("{name}: gone {:.1} s after its deletion", since.elapsed().as_secs_f64());
     }

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 
-use super::stuck::Place;
+use super::stuck::{Place, SUB_PATHS};
 use crate::{config::Agent, inject::MOUNT};
 
 /// What tells these pods from others.
@@ -42,21 +42,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Detaches the mounts in one of a pod's directories, the `number`th.
-    pub(super) fn release(
-        kubelet_directory: &str,
-        uid: &str,
-        node: &str,
-        (number, place): (usize, &Place),
-    ) -> Self {
+    /// Detaches the mounts in one of a pod's directories.
+    pub(super) fn release(kubelet_directory: &str, uid: &str, node: &str, place: &Place) -> Self {
         let Place { kind, directory, mountpoints } = place;
-        let uid_in_name = uid.to_ascii_lowercase();
+        let name = format!("release-{}", uid.to_ascii_lowercase());
         Self {
-            name: if number == 0 {
-                format!("release-{uid_in_name}")
-            } else {
-                format!("release-{uid_in_name}-{number}")
-            },
+            name: if *kind == SUB_PATHS { format!("{name}-{directory}") } else { name },
             node: node.to_owned(),
             directory: format!("{kubelet_directory}/pods/{uid}/{kind}"),
             below: directory.clone(),
@@ -204,7 +195,7 @@ mod tests {
     use k8s_openapi::api::core::v1::LocalObjectReference;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::stuck::VOLUMES, *};
 
     fn made(work: Work, agent: Option<&Agent>) -> Value {
         serde_json::to_value(pod(work, "juicefs-sidecar:1", agent)).unwrap()
@@ -213,23 +204,15 @@ mod tests {
     fn stuck() -> Work {
         let mountpoints = vec!["data/mnt".to_owned(), "other/mnt".to_owned()];
         let directory = "kubernetes.io~empty-dir".to_owned();
-        Work::release(
-            "/var/lib/kubelet",
-            "0A-1",
-            "n",
-            (0, &Place { kind: "volumes", directory, mountpoints }),
-        )
+        Work::release("/var/lib/kubelet", "0A-1", "n", &Place { kind: VOLUMES, directory, mountpoints })
     }
 
     #[test]
     fn each_volume_with_sub_paths_has_a_pod_of_its_own() {
-        let place = Place {
-            kind: "volume-subpaths",
-            directory: "v".to_owned(),
-            mountpoints: vec!["app/0".to_owned()],
-        };
-        let work = Work::release("/k", "0A-1", "n", (1, &place));
-        assert_eq!((work.name.as_str(), work.below.as_str()), ("release-0a-1-1", "v"));
+        let mountpoints = vec!["app/0".to_owned()];
+        let place = Place { kind: SUB_PATHS, directory: "v".to_owned(), mountpoints };
+        let work = Work::release("/k", "0A-1", "n", &place);
+        assert_eq!((work.name.as_str(), work.below.as_str()), ("release-0a-1-v", "v"));
         assert_eq!(work.directory, "/k/pods/0A-1/volume-subpaths");
     }
 

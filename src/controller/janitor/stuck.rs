@@ -2,9 +2,11 @@
 //! container of its own started again.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::super::watchdog::pod::{Container, ContainerStatus, Spec, Status};
+use super::super::watchdog::pod::{ContainerStatus, Spec, Status};
 use crate::{
     identifier::{is_label, is_name, is_uid},
     inject::{
@@ -14,7 +16,11 @@ use crate::{
     notation::Mode,
 };
 
-/// The kubelet's directory for `emptyDir` volumes, below the pod's `volumes`.
+/// The kubelet's directory for a pod's volumes.
+pub(super) const VOLUMES: &str = "volumes";
+/// The kubelet's directory for what a pod's containers mount of its volumes.
+pub(super) const SUB_PATHS: &str = "volume-subpaths";
+/// The kubelet's directory for `emptyDir` volumes, below [`VOLUMES`].
 const EMPTY_DIRECTORIES: &str = "kubernetes.io~empty-dir";
 /// Why a container waits whose `subPath` the kubelet cannot mount, one that leads to a dead mount for example (1.36).
 const NOT_CREATED: &str = "CreateContainerConfigError";
@@ -33,7 +39,7 @@ pub struct Stuck {
 /// A directory of the pod's on the node, with mounts of ours in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// `volumes` or `volume-subpaths`.
+    /// [`VOLUMES`], or [`SUB_PATHS`], of which each volume has a place of its own.
     pub kind: &'static str,
     /// The directory below that.
     pub directory: String,
@@ -63,19 +69,21 @@ pub fn judge(metadata: &ObjectMeta, spec: &Spec, status: Option<&Status>) -> Opt
     metadata.uid.as_deref().filter(|uid| is_uid(uid))?;
     let status = status?;
     let is_over = metadata.deletion_timestamp.is_some();
-    let lists = [&status.init_container_statuses, &status.container_statuses];
-    let mut containers = lists.into_iter().flatten().flatten();
     if is_over {
         let runs = |one: &ContainerStatus| one.state.as_ref().is_some_and(|state| state.running.is_some());
-        if metadata.deletion_grace_period_seconds == Some(0) || containers.any(runs) {
+        if metadata.deletion_grace_period_seconds == Some(0) || containers(status).any(runs) {
             return None;
         }
-    } else if !containers.any(is_blocked) {
+    } else if !containers(status).any(is_blocked) {
         return None;
     }
     let injected = status::Status::parse(metadata.annotations.as_ref()?.get(STATUS)?).ok()?;
     let places = if is_over { in_volumes(&injected) } else { in_sub_paths(&injected, spec, status) };
     (!places.is_empty()).then(|| Stuck { node: node.to_owned(), is_over, places })
+}
+
+fn containers(status: &Status) -> impl Iterator<Item = &ContainerStatus> {
+    [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten()
 }
 
 /// Whether a container cannot be started because the kubelet cannot mount a `subPath`.
@@ -96,29 +104,24 @@ fn in_volumes(injected: &status::Status) -> Vec<Place> {
     if mountpoints.is_empty() {
         return Vec::new();
     }
-    vec![Place { kind: "volumes", directory: EMPTY_DIRECTORIES.to_owned(), mountpoints }]
+    vec![Place { kind: VOLUMES, directory: EMPTY_DIRECTORIES.to_owned(), mountpoints }]
 }
 
 /// The kubelet keeps the mount of a `subPath` until the pod goes, by volume, container and place among its mounts.
 fn in_sub_paths(injected: &status::Status, spec: &Spec, status: &Status) -> Vec<Place> {
-    let blocked = |statuses: &Option<Vec<ContainerStatus>>, name: &str| {
-        statuses.iter().flatten().any(|one| one.name == name && is_blocked(one))
-    };
-    let of = |containers: &'_ Option<Vec<Container>>, statuses| -> Vec<Container> {
-        let all = containers.iter().flatten();
-        all.filter(|one| is_label(&one.name) && blocked(statuses, &one.name)).cloned().collect()
-    };
-    let mut containers = of(&spec.init_containers, &status.init_container_statuses);
-    containers.extend(of(&spec.containers, &status.container_statuses));
+    let blocked: BTreeSet<_> =
+        containers(status).filter(|one| is_blocked(one)).map(|one| one.name.as_str()).collect();
+    let is_blocked = |name: &str| is_label(name) && blocked.contains(name);
     let place = |volume: &status::StatusVolume| {
         let name = &volume.volume;
-        let mounts = containers.iter().flat_map(|container| {
+        let all = [&spec.init_containers, &spec.containers].into_iter().flatten().flatten();
+        let mounts = all.filter(|container| is_blocked(&container.name)).flat_map(|container| {
             let mounts = container.volume_mounts.iter().flatten().enumerate();
             mounts
                 .filter(|(_, mount)| mount.name == *name)
                 .map(|(index, _)| format!("{}/{index}", container.name))
         });
-        Place { kind: "volume-subpaths", directory: name.clone(), mountpoints: mounts.collect() }
+        Place { kind: SUB_PATHS, directory: name.clone(), mountpoints: mounts.collect() }
     };
     let volumes = injected.volumes.iter().filter(|volume| is_label(&volume.volume));
     volumes.map(place).filter(|place| !place.mountpoints.is_empty()).collect()

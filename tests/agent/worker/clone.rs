@@ -1,27 +1,15 @@
 //! Trees are cloned, all of them or not at all.
 
-use super::{LIMIT, Worker, create, done, failed, file_system, path, request};
-use crate::pod::Pod;
+use super::{LIMIT, create, done, failed, file_system, mounted, path, request, shell};
 use juicefs_sidecar::worker::{Edition, FileSystem, Kind, Request, Task};
 
 fn clone(from: &str, to: &str) -> Task {
     Task::Clone { from: path(from), to: path(to) }
 }
 
-/// What a command in the mount prints.
-fn shell(pod: &Pod, script: &str) -> String {
-    let output = pod.on_node(&["sh", "-ec", &format!("cd {}\n{script}", pod.mountpoint("data"))]);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn a_clone_is_what_its_source_was() {
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     for name in ["team/pv-1", "to"] {
         assert_eq!(worker.ask(&request(&pod, create(name, None))), done());
     }
@@ -54,11 +42,7 @@ fn a_clone_is_what_its_source_was() {
 
 #[test]
 fn what_is_not_there_or_leads_elsewhere_is_not_cloned() {
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     shell(
         &pod,
         "mkdir -p victim/x shared; echo v > victim/x/f; ln -s ../victim shared/a; ln -s victim dir; echo f > file",
@@ -90,11 +74,7 @@ fn what_is_not_there_or_leads_elsewhere_is_not_cloned() {
 
 #[test]
 fn a_clone_that_is_called_off_is_not_seen() {
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     shell(&pod, "mkdir src; cd src; for d in $(seq 20); do mkdir $d; (cd $d; touch $(seq 300)); done");
     let whole = shell(&pod, "find src | wc -l");
     for before in 0..20 {

@@ -1,6 +1,6 @@
 //! Trees are removed, and nothing else.
 
-use super::{Worker, create, done, failed, path, quota, request};
+use super::{create, done, failed, mounted, path, quota, request, shell};
 use crate::pod::Pod;
 use juicefs_sidecar::worker::{Kind, Task};
 
@@ -13,18 +13,9 @@ fn contents(pod: &Pod, directory: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn shell(pod: &Pod, script: &str) {
-    let output = pod.on_node(&["sh", "-ec", &format!("cd {}\n{script}", pod.mountpoint("data"))]);
-    assert!(output.status.success(), "{output:?}");
-}
-
 #[test]
 fn a_tree_goes_and_nothing_beside_above_or_behind_a_link_does() {
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     let siblings = ["pv-10", "pv-1x", "pv-1.y", "pv-1 z", "pv-", "pv", "PV-1", "pv-1%2f", "pv-1;x"];
     for name in siblings.iter().chain(&["pv-1"]) {
         assert_eq!(worker.ask(&request(&pod, create(&format!("team/{name}"), Some(1)))), done());
@@ -65,11 +56,7 @@ fn a_tree_goes_and_nothing_beside_above_or_behind_a_link_does() {
 
 #[test]
 fn a_path_that_leads_elsewhere_is_refused() {
-    let pod = Pod::on_redis();
-    pod.format();
-    let _holder = pod.holder();
-    let _runner = pod.runner();
-    let worker = Worker::start(&pod);
+    let (pod, _mount, worker) = mounted();
     shell(
         &pod,
         "mkdir -p victim/x shared; echo v > victim/x/f; ln -s victim dir; ln -s ../victim shared/a; ln -s /victim shared/b; echo f > file",
