@@ -143,7 +143,7 @@ fn busy_thread(directory: &Path, finish: &Path) -> Report {
         let wanted = content(&name, round);
         if write_file(&mut report, &fresh, &wanted) {
             let mut repeated = false;
-            report.run("rename", || match fs::rename(&fresh, &path) {
+            let renamed = report.run("rename", || match fs::rename(&fresh, &path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     repeated = true;
                     if fs::read(&path)? == wanted { Ok(()) } else { Err(error) }
@@ -151,7 +151,11 @@ fn busy_thread(directory: &Path, finish: &Path) -> Report {
                 outcome => outcome,
             });
             report.repeated += u64::from(repeated);
-            acknowledged.insert(name.clone(), round);
+            // Whether one that failed has happened is not known until the next.
+            match renamed {
+                Some(()) => acknowledged.insert(name, round),
+                None => acknowledged.remove(&name),
+            };
         }
         report.run("stat", || fs::metadata(&steady));
         report.run("list", || fs::read_dir(directory).map(Iterator::count));

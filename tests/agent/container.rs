@@ -41,6 +41,14 @@ impl Runner {
         supervisors.flat_map(|pid| std::iter::once(pid).chain(children_of(pid))).collect()
     }
 
+    /// The look at the mount that the runner has under way itself.
+    pub(crate) fn own_look(&self) -> Option<Pid> {
+        self.pid().into_iter().flat_map(children_of).find(|pid| {
+            let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) == Some(b"look")
+        })
+    }
+
     /// Kills the whole client, not the runner.
     pub(crate) fn kill_client(&self) {
         for pid in self.client() {

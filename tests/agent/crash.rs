@@ -94,6 +94,34 @@ fn a_hundred_kills_of_the_whole_client_go_unnoticed() {
     assert!(lost <= bearable, "{lost} operations lost, more than {bearable}");
 }
 
+/// As with a kernel older than 6.9: who has an operation in flight waits for seconds and is then told so, but nobody waits
+/// for ever, and nothing that was confirmed is lost.
+#[test]
+fn what_the_kernel_cannot_send_again_is_interrupted() {
+    let pod = Pod::on_redis();
+    pod.format();
+    let _holder = pod.holder();
+    let runner = pod.start_runner("data", &["--resend", "no"], &pod.client_words(&[]));
+    pod.wait_until_ready();
+    let application = pod.application("busy");
+    for kill in 0..3 {
+        runner.kill_client();
+        wait_until("the next client to serve", || {
+            pod.status("data")["restarts"].as_u64() > Some(kill) && pod.ready(Some("data")).0 == Some(0)
+        });
+    }
+    let report = application.finish(&pod);
+    println!(
+        "3 kills without sending again: {} operations, longest stall {} ms, {} interrupted",
+        report.operations,
+        report.longest,
+        report.errors.len()
+    );
+    assert!(report.longest > 1000, "nothing was in flight: {report:?}");
+    assert!(report.errors.iter().all(|error| error.contains("os error 4")), "{report:?}");
+    assert!(report.checked > 10 && report.operations > 100, "{report:?}");
+}
+
 /// Who would rather begin anew than go on beside what is lost gets an error from everything, at once and for good.
 #[test]
 fn a_mount_that_is_to_fail_with_its_client_fails() {

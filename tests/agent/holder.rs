@@ -1,8 +1,8 @@
 //! The holder dies, with or without the client, or is told to stop.
 
 use crate::pod::Pod;
-use crate::process::{exit_code, wait_until};
-use rustix::process::Signal;
+use crate::process::{Process, exit_code, wait_until};
+use rustix::process::{Signal, kill_process};
 
 /// Resident memory of a process in KiB.
 fn resident(pid: rustix::process::Pid) -> u64 {
@@ -44,6 +44,44 @@ fn a_killed_holder_is_not_noticed_and_the_next_one_keeps_the_mount() {
     let report = application.finish(&pod);
     println!("holder killed: {} operations, longest stall {} ms", report.operations, report.longest);
     assert_eq!(report.errors, [""; 0]);
+}
+
+/// A look that hangs keeps its container from ending, and so the next client from starting, while the holder keeps the
+/// mount: the runner's own, which it needs while there is no holder, has to end before.
+#[test]
+fn a_look_of_the_runners_own_ends_with_its_use() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    // Without sending again the looks take long enough to be met.
+    let mut holder = pod.holder();
+    let mut runner = pod.start_runner("data", &["--resend", "no"], &pod.client_words(&[]));
+    pod.wait_until_ready();
+    assert!(pod.node_writes("file"));
+    let hanging_look = |holder: &mut Process| {
+        holder.kill();
+        runner.kill_client();
+        wait_until("a look", || runner.own_look().is_some());
+        let look = runner.own_look().unwrap();
+        kill_process(look, Signal::STOP).unwrap();
+        look
+    };
+    for again in [false, true] {
+        let look = hanging_look(&mut holder);
+        if again {
+            runner.kill_client();
+        } else {
+            holder = pod.holder();
+        }
+        wait_until("the look to end", || runner.own_look() != Some(look));
+    }
+    holder = pod.holder();
+    pod.wait_until_ready();
+    assert!(pod.node_reads("file"));
+    let messages = pod.messages("runner");
+    assert!(!messages.iter().any(|message| message.contains("did not answer in time")), "{messages:?}");
+    assert_eq!(runner.stop().0, Some(0));
+    holder.signal(Signal::TERM);
+    assert_eq!(exit_code(holder.end()), Some(0));
 }
 
 #[test]

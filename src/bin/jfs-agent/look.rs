@@ -7,6 +7,8 @@
 //! in the client's container would keep that container from ending, and so the next client from starting, while the
 //! holder keeps the mount alive. Without a holder nothing keeps it alive, and they look for themselves.
 
+mod special;
+
 use crate::{
     arguments::Arguments,
     failure::{During, Failure, Result},
@@ -18,11 +20,10 @@ use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, Mode, OFlags, StatxFlags},
     io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::File,
-    io::Read,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -36,9 +37,6 @@ const ANSWER_TIME: Duration = Duration::from_millis(200);
 
 /// No look takes longer.
 const LONGEST_LIMIT: Duration = Duration::from_mins(1);
-
-/// Longest special file worth reading.
-const LONGEST_FILE: u64 = 1 << 20;
 
 /// What to look at besides the root itself.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -96,14 +94,24 @@ pub(crate) enum Target<'a> {
     Path(&'a Path),
 }
 
-/// A child that is looking.
+/// A child that is looking; killed when nobody wants to know any more, so that it does not keep its container.
 #[derive(Debug)]
 pub(crate) struct Look {
     child: Child,
+    /// The child, whoever buries it and whoever has its number then.
+    handle: OwnedFd,
     output: OwnedFd,
     text: Vec<u8>,
+    /// What it looks at.
+    pub(crate) wish: Wish,
     /// When it is given up.
     pub(crate) end: Instant,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.cancel();
+    }
 }
 
 impl Look {
@@ -126,10 +134,12 @@ impl Look {
         command.arg(format!("--pause={}", wish.pause));
         command.arg(format!("--config={}", wish.config)).arg(format!("--stats={}", wish.stats));
         let mut child = command.spawn().during(|| "start a look at the mount")?;
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+            .during(|| "watch a look at the mount")?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("no pipe from the look at the mount"))?;
         let output = OwnedFd::from(output);
         rustix::io::ioctl_fionbio(&output, true).during(|| "prepare a pipe")?;
-        Ok(Self { child, output, text: Vec::new(), end: Instant::now() + wish.limit() })
+        Ok(Self { child, handle, output, text: Vec::new(), wish, end: Instant::now() + wish.limit() })
     }
 
     /// What to poll for.
@@ -158,7 +168,8 @@ impl Look {
 
     /// Kills the child, which may be beyond killing until the mount is served or gone: nobody waits for it.
     pub(crate) fn cancel(&mut self) {
-        _ = self.child.kill();
+        // One that has ended cannot be killed, and need not be.
+        _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
 
     /// Whether the child is gone and buried.
@@ -301,100 +312,14 @@ fn see(root: &OwnedFd, wish: Wish) -> Result<Seen> {
     }
     let mut seen = Seen::default();
     if wish.config
-        && let Some(text) = read_special(root, "config")?
+        && let Some(text) = special::read(root, "config")?
     {
-        read_config(&mut seen, &text)?;
+        special::read_config(&mut seen, &text)?;
     }
     if wish.stats
-        && let Some(text) = read_special(root, "stats")?
+        && let Some(text) = special::read(root, "stats")?
     {
-        read_stats(&mut seen, &text);
+        special::read_stats(&mut seen, &text);
     }
     Ok(seen)
-}
-
-/// Reads a special file, under either of the names it may have; nothing when the client does not show it.
-fn read_special(root: &OwnedFd, name: &str) -> Result<Option<String>> {
-    let open = |name: String| {
-        rustix::fs::openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-    };
-    let file = match open(format!(".{name}")).or_else(|_| open(format!(".jfs.{name}"))) {
-        Ok(file) => file,
-        Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
-        Err(error) => return Err(Failure::new(format!("open .{name}: {error}"))),
-    };
-    let mut text = String::new();
-    File::from(file).take(LONGEST_FILE).read_to_string(&mut text).during(|| format!("read .{name}"))?;
-    Ok(Some(text))
-}
-
-/// What is read of `.config`.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Config {
-    version: Option<String>,
-    meta: Meta,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Meta {
-    sid: Option<u64>,
-}
-
-fn read_config(seen: &mut Seen, text: &str) -> Result<()> {
-    let config: Config = serde_json::from_str(text).during(|| "read .config")?;
-    seen.session = config.meta.sid;
-    seen.version = config.version;
-    Ok(())
-}
-
-/// Reads lines of `name value`.
-fn read_stats(seen: &mut Seen, text: &str) {
-    let value = |name: &str| {
-        let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        count(number.trim())
-    };
-    // The client counts the handle on which this was read.
-    seen.open_handles = value("juicefs_fuse_open_handlers").map(|count| count.saturating_sub(1));
-    let staging = [value("juicefs_staging_blocks"), value("juicefs_staging_writing_blocks")];
-    seen.staging_blocks = staging.into_iter().flatten().reduce(u64::saturating_add);
-}
-
-/// Reads a count, which is printed like `1.5e+06` once it is large.
-fn count(number: &str) -> Option<u64> {
-    let (digits, exponent) = number.split_once("e+").unwrap_or((number, "0"));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let exponent: usize = exponent.parse().ok()?;
-    // The point moves to the right; what is still behind it then is dropped.
-    let moved: String = fraction.chars().chain(std::iter::repeat('0')).take(exponent.min(20)).collect();
-    format!("{whole}{moved}").parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_found_by_their_whole_name() {
-        let mut seen = Seen::default();
-        let text =
-            "juicefs_fuse_open_handlers_x 9\njuicefs_fuse_open_handlers 3\njuicefs_staging_blocks 1.5e+01\n";
-        read_stats(&mut seen, text);
-        assert_eq!((seen.open_handles, seen.staging_blocks), (Some(2), Some(15)));
-        read_stats(&mut seen, "");
-        assert_eq!((seen.open_handles, seen.staging_blocks), (None, None));
-    }
-
-    #[test]
-    fn counts_of_any_size_are_read() {
-        for (text, number) in
-            [("0", 0), ("17", 17), ("1.5e+01", 15), ("1.234567e+06", 1_234_567), ("2e+03", 2000)]
-        {
-            assert_eq!(count(text), Some(number), "{text}");
-        }
-        for text in ["", "-1", "NaN", "e+1e", "1e+99", "+Inf"] {
-            assert_eq!(count(text), None, "{text}");
-        }
-    }
 }

@@ -44,6 +44,8 @@ struct Options {
     first_limit: Duration,
     grace: Duration,
     on_crash: OnCrash,
+    /// Whether the kernel is asked to send again what was in flight.
+    resend: bool,
     client: Vec<String>,
 }
 
@@ -91,12 +93,18 @@ fn read(mut arguments: Arguments) -> Result<Options> {
             return Err(Failure::usage(format!("--on-crash is neither resume nor fail: {other}")));
         }
     };
+    let resend = match arguments.take("resend").as_deref() {
+        None | Some("yes") => true,
+        Some("no") => false,
+        Some(other) => return Err(Failure::usage(format!("--resend is neither yes nor no: {other}"))),
+    };
     let options = Options {
         place: Place::new(&run_directory, &arguments.require("volume")?)?,
         first: arguments.take_all("first").iter().map(parse).collect::<Result<_>>()?,
         first_limit: arguments.take_seconds("first-limit")?.unwrap_or(DEFAULT_FIRST_LIMIT),
         grace: arguments.take_seconds("grace")?.unwrap_or(DEFAULT_GRACE),
         on_crash,
+        resend,
         client: arguments.take_command(),
     };
     arguments.finish()?;

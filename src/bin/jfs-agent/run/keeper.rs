@@ -8,7 +8,7 @@ use crate::{
     layout::Place,
     log,
     message::{Answer, Kept, Question, Status},
-    packet::{self, Asked, Packet},
+    packet::{self, Asked},
 };
 use rustix::{
     event::PollFd,
@@ -27,14 +27,19 @@ const DEPOSIT: Duration = Duration::from_secs(5);
 /// How soon to try again when it could not be reached.
 const DEPOSIT_RETRY: Duration = Duration::from_millis(500);
 
+/// How soon after a holder has adopted the mount, which it does before it listens.
+const DEPOSIT_ADOPTED: Duration = Duration::from_millis(50);
+
 /// How long a peer may stay silent after connecting.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What became of a deposit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deposited {
-    /// Nothing to do yet, or done, or to be tried again.
-    Fine,
+    /// Nothing to do yet, or to be tried again.
+    NotNow,
+    /// The holder has it: it is there, and answers.
+    Done,
     /// The holder has another mount by now.
     Gone,
 }
@@ -95,7 +100,7 @@ impl Keeper {
         let Some(kept) =
             self.kept.as_ref().filter(|_| self.deposit_due.is_some_and(|due| due <= Instant::now()))
         else {
-            return Deposited::Fine;
+            return Deposited::NotNow;
         };
         let question = Question::Deposit(kept.to_mount()).to_bytes();
         let asked = packet::ask(&self.place.holder_socket(), &question, &kept.descriptors(), HOLDER_LIMIT);
@@ -104,16 +109,16 @@ impl Keeper {
             Asked::Nobody => Err(Failure::new("not there")),
             Asked::NoAnswer(reason) => Err(Failure::new(reason)),
         };
-        match answered {
+        let (deposited, pause) = match answered {
             Ok(Answer { gone: true, .. }) => {
-                self.deposit_due = None;
-                self.kept = None;
+                self.forget();
                 return Deposited::Gone;
             }
-            Ok(_) => self.deposit_due = Some(Instant::now() + DEPOSIT),
-            Err(_) => self.deposit_due = Some(Instant::now() + DEPOSIT_RETRY),
-        }
-        Deposited::Fine
+            Ok(_) => (Deposited::Done, DEPOSIT),
+            Err(_) => (Deposited::NotNow, DEPOSIT_RETRY),
+        };
+        self.deposit_due = Some(Instant::now() + pause);
+        deposited
     }
 
     /// Has the holder give the mount up, and lets it go.
@@ -134,34 +139,36 @@ impl Keeper {
         self.connections.descriptors()
     }
 
-    /// Answers whoever asks.
+    /// Answers whoever asks; a holder that has come back is given its copy soon.
     pub(super) fn serve(&mut self, status: &Status) {
         self.connections.accept(|socket| {
             let own = rustix::process::geteuid().as_raw();
             foreign::peer_uid(socket).is_some_and(|uid| uid == 0 || uid == own)
         });
         for (socket, question) in self.connections.receive() {
-            if let Ok(question) = question {
-                self.answer(&socket, &question, status);
+            let Ok(packet) = question else { continue };
+            let question = Question::parse(&packet.bytes);
+            if matches!(question, Ok(Question::Adopt)) && self.deposit_due.is_some() {
+                self.deposit_due = Some(Instant::now() + DEPOSIT_ADOPTED);
             }
+            self.answer(&socket, question, status);
         }
     }
 
-    fn answer(&self, socket: &OwnedFd, packet: &Packet, status: &Status) {
-        let (answer, descriptors): (Answer, Vec<BorrowedFd<'_>>) =
-            match (Question::parse(&packet.bytes), &self.kept) {
-                (Ok(Question::Adopt), Some(kept)) => {
-                    log::info(Some(self.place.name()), "gave the mount back to the holder");
-                    (Answer { mount: Some(kept.to_mount()), ..Answer::default() }, kept.descriptors().into())
-                }
-                (Ok(Question::Adopt), None) => (Answer::refusal("nothing is kept here yet"), Vec::new()),
-                (Ok(Question::Status), kept) => {
-                    let answer = Answer { status: Some(status.clone()), ..Answer::default() };
-                    (answer, kept.iter().map(|kept| kept.root.as_fd()).collect())
-                }
-                (Ok(_), _) => (Answer::refusal("that is a question for the holder"), Vec::new()),
-                (Err(failure), _) => (Answer::refusal(failure.to_string()), Vec::new()),
-            };
+    fn answer(&self, socket: &OwnedFd, question: Result<Question>, status: &Status) {
+        let (answer, descriptors): (Answer, Vec<BorrowedFd<'_>>) = match (question, &self.kept) {
+            (Ok(Question::Adopt), Some(kept)) => {
+                log::info(Some(self.place.name()), "gave the mount back to the holder");
+                (Answer { mount: Some(kept.to_mount()), ..Answer::default() }, kept.descriptors().into())
+            }
+            (Ok(Question::Adopt), None) => (Answer::refusal("nothing is kept here yet"), Vec::new()),
+            (Ok(Question::Status), kept) => {
+                let answer = Answer { status: Some(status.clone()), ..Answer::default() };
+                (answer, kept.iter().map(|kept| kept.root.as_fd()).collect())
+            }
+            (Ok(_), _) => (Answer::refusal("that is a question for the holder"), Vec::new()),
+            (Err(failure), _) => (Answer::refusal(failure.to_string()), Vec::new()),
+        };
         // A peer that left before its answer will ask again.
         _ = packet::send(socket, &answer.to_bytes(), &descriptors);
     }

@@ -136,8 +136,10 @@ impl<'a> Runner<'a> {
                 let deposited = self.keeper.remember(setting);
                 self.served(deposited);
             }
-            if self.keeper.deposit() == Deposited::Gone {
-                self.lost();
+            match self.keeper.deposit() {
+                Deposited::NotNow => {}
+                Deposited::Done => self.look_through_holder(),
+                Deposited::Gone => self.lost(),
             }
             self.keeper.serve(&self.status);
             if let Some(code) = self.step()? {
@@ -259,7 +261,11 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         // Before the client reads: what its predecessor had in hand is queued again, and nobody has it twice.
-        self.resent = if kept.setting.is_some() { resend(&kept.device) } else { Resent::Yes };
+        self.resent = match kept.setting {
+            None => Resent::Yes,
+            Some(_) if self.options.resend => resend(&kept.device),
+            Some(_) => Resent::Unknown,
+        };
         if self.resent == Resent::Gone {
             self.warn("the mount is gone".to_owned());
             self.fetch_anew();

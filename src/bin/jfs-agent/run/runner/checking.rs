@@ -72,6 +72,15 @@ impl Runner<'_> {
         }
     }
 
+    /// Leaves the current look to the holder, which is there again.
+    pub(super) fn look_through_holder(&mut self) {
+        let Some(Looking::Own(own)) = &self.look else { return };
+        let wish = own.wish;
+        self.look = None;
+        self.next_look = Instant::now();
+        self.look_again(wish);
+    }
+
     fn begin_to_serve(&mut self, seen: Seen) {
         self.failures = 0;
         self.status.client_version.clone_from(&seen.version);
