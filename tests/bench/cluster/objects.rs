@@ -32,8 +32,9 @@ const WRITERS: usize = 16;
 const SYSTEM: &str = "kube-system";
 /// The labels of a namespace whose pods are injected.
 const INJECTED: [(&str, &str); 1] = [("juicefs.com/enable-injection", "true")];
-/// Namespaces that pods are created in: one with injection, and one without.
-pub(crate) const CREATED_IN: [&str; 2] = ["with-injection", "without-injection"];
+/// Namespaces that pods are created in: one with injection, one with the same from a webhook that does not look, and one
+/// without.
+pub(crate) const CREATED_IN: [&str; 3] = ["with-injection", "with-constant", "without-injection"];
 /// The namespace of juicefs-sidecar.
 pub(crate) const OWN: &str = "juicefs-sidecar";
 
@@ -41,7 +42,8 @@ pub(crate) const OWN: &str = "juicefs-sidecar";
 pub(crate) async fn fill(plane: &ControlPlane) {
     install(plane);
     plane.namespace(CREATED_IN[0], &INJECTED).await;
-    plane.namespace(CREATED_IN[1], &[]).await;
+    plane.namespace(CREATED_IN[1], &[("constant", "true")]).await;
+    plane.namespace(CREATED_IN[2], &[]).await;
     let client = plane.client().await;
     for number in 0..FILE_SYSTEMS {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);

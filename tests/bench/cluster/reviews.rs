@@ -28,19 +28,21 @@ use super::{
 };
 
 /// What the constant answer is: one of ours, so that as many bytes are sent.
-static CONSTANT: LazyLock<Answer> = LazyLock::new(|| {
+pub(crate) static CONSTANT: LazyLock<Answer> = LazyLock::new(|| {
     let state = state();
     admission::answer(review(0).to_string().as_bytes(), ENDPOINT, &state.engine())
 });
 
+/// Where the constant answer is given to an API server.
+pub(crate) const CONSTANT_IP: &str = "127.0.99.1";
 const ENDPOINT: Endpoint = Endpoint::Inject(Family::Node);
 const CONNECTIONS: usize = 8;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(table: &mut Table) {
-    let real = start(admission::answer);
-    let constant = start(|_, _, _| CONSTANT.clone());
+    let real = start(admission::answer).0;
+    let constant = start(|_, _, _| CONSTANT.clone()).0;
     let bodies: Arc<[Bytes]> =
         (0..MANY).step_by(97).map(|number| review(number).to_string().into()).collect();
     let mut rates = [Vec::new(), Vec::new()];
@@ -62,17 +64,19 @@ fn state() -> State {
     State { catalog: catalog(), config: Arc::default(), process: Arc::default() }
 }
 
-/// A server in this process, for as long as that lives.
-fn start(answering: Answering) -> Server {
-    let issued = issue(&["localhost".to_owned()], SystemTime::now()).expect("a certificate");
+/// A server in this process, for as long as that lives, and where it says whether it is ready.
+pub(crate) fn start(answering: Answering) -> (Server, SocketAddr) {
+    let names = ["localhost", CONSTANT_IP].map(str::to_owned);
+    let issued = issue(&names, SystemTime::now()).expect("a certificate");
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(loopback, loopback).expect("ports");
-    let address = listeners.admission.local_addr().expect("an address");
+    let [address, health] =
+        [&listeners.admission, &listeners.plain].map(|listener| listener.local_addr().expect("an address"));
     let app = Arc::new(App::new(state(), Metrics::new(), Limits::default()).answering(answering));
     let tls = Arc::new(ArcSwap::from_pointee(server_config(issued.identity, None).expect("a configuration")));
     let drain = Drain { delay: Duration::ZERO, limit: Duration::ZERO };
     tokio::spawn(serve(app, listeners, tls, drain, std::future::pending));
-    Server { address, ca: issued.ca_pem, identity: None }
+    (Server { address, ca: issued.ca_pem, identity: None }, health)
 }
 
 /// Answers per second in one round.
