@@ -11,13 +11,16 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     apps::v1::Deployment,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret},
+    core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret},
     discovery::v1::EndpointSlice,
     storage::v1::StorageClass,
 };
 use serde::Serialize;
 
-pub use self::{storage::secrets, workloads::is_labelled};
+pub use self::{
+    storage::{secrets, waits},
+    workloads::is_labelled,
+};
 use crate::notation::Version;
 
 /// What was read, or why it could not be.
@@ -38,6 +41,8 @@ pub struct Facts {
     pub nodes: Seen<Vec<Node>>,
     /// The programs' Deployments.
     pub deployments: Seen<Vec<Deployment>>,
+    /// What the account of each program may not do and has to, by its name.
+    pub rights: Vec<(String, Seen<Vec<String>>)>,
     /// The addresses behind the webhook's Service.
     pub endpoints: Seen<Vec<EndpointSlice>>,
     /// Every registration of mutating webhooks.
@@ -56,6 +61,8 @@ pub struct Facts {
     pub secrets: Vec<(String, Seen<Option<Secret>>)>,
     /// All claims of labelled namespaces.
     pub claims: Seen<Vec<PersistentVolumeClaim>>,
+    /// Warnings about claims that wait.
+    pub events: Seen<Vec<Event>>,
     /// All pods of labelled namespaces.
     pub pods: Seen<Vec<Pod>>,
     /// Deployments of the Go driver's controller, as `namespace/name`.
@@ -124,6 +131,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         installation::version(facts),
         installation::nodes(facts),
         installation::programs(facts),
+        installation::rights(facts),
         installation::endpoints(facts),
         installation::certificate(facts),
         installation::registration(facts),

@@ -7,6 +7,7 @@ mod explain;
 mod inject;
 mod input;
 mod installation;
+mod installed;
 mod migration;
 mod output;
 mod pods;

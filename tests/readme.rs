@@ -1,4 +1,5 @@
-//! The README's first command does what the README shows; the page about production names what there is.
+//! The README's first command does what the README shows, commands of the documentation are understood, and the page about
+//! production names what there is.
 #![cfg(feature = "engine")]
 
 #[cfg(test)]
@@ -28,6 +29,45 @@ mod tests {
                 rest.split_once(shown).unwrap_or_else(|| panic!("not in the diff:\n{shown}\n\n{actual}"));
             rest = after;
         }
+    }
+
+    /// Lines of shell blocks, without comments, that run our program; as a plugin of kubectl too.
+    fn commands(page: &str) -> Vec<Vec<&str>> {
+        let lines = between(page, "```sh\n", "```").into_iter().flat_map(str::lines);
+        let words = lines.filter_map(|line| {
+            let line = line.split_once(" #").map_or(line, |(command, _)| command).trim();
+            let words = line.strip_prefix("kubectl ").unwrap_or(line).strip_prefix("juicefs-sidecar ")?;
+            Some(words.split_whitespace().collect())
+        });
+        words.collect()
+    }
+
+    /// Against no cluster: what they do in one has tests of its own.
+    #[test]
+    fn commands_of_the_documentation_are_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("commands-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let kubeconfig = folder.join("kubeconfig");
+        fs::write(&kubeconfig, "none").unwrap();
+        let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        let others = ["README.md", "certs/README.md", "webhook-config/README.md"].map(|name| root.join(name));
+        let mut understood = 0;
+        for page in pages.chain(others) {
+            let text = fs::read_to_string(&page).unwrap();
+            for words in commands(&text) {
+                let mut program = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
+                program.args(&words).current_dir(&folder).env("KUBECONFIG", &kubeconfig);
+                let output = program.output().unwrap();
+                let error = String::from_utf8_lossy(&output.stderr);
+                // What the command line is told apart by from all else that goes wrong.
+                assert!(!error.contains("--help"), "{}: {}: {error}", page.display(), words.join(" "));
+                understood += 1;
+            }
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(understood > 10, "{understood}");
     }
 
     /// What stands between a pair of words, every time.

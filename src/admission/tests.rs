@@ -1,9 +1,18 @@
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    limits::Limits,
+    state::{App, State},
+    *,
+};
 use crate::{
     config::{Config, Process},
+    notation::Version,
     offline::{Manifests, documents},
+    telemetry::Metrics,
 };
 
 fn answered(body: &[u8], endpoint: Endpoint, cluster: &Manifests) -> Answer {
@@ -212,4 +221,44 @@ fn user_secrets_are_checked_and_no_value_is_shown() {
     let odd = secret(json!({"metaurl": {"hunter2": 1}}));
     let answer = answered(odd.to_string().as_bytes(), Endpoint::ValidateSecret, &cluster);
     assert!(!String::from_utf8(answer.body).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn a_cluster_says_whether_it_has_native_sidecars_where_no_node_and_no_flag_does() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a",
+        "labels": {"juicefs.com/enable-injection": "true"}}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "kube-system", "name": "good"},
+        "stringData": {"name": "myjfs", "metaurl": "redis://host/1"}});
+    let mut volume = volume("data", "h");
+    volume["apiVersion"] = "v1".into();
+    volume["kind"] = "PersistentVolume".into();
+    volume["spec"]["claimRef"] = json!({"namespace": "team-a", "name": "data"});
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "team-a", "name": "data"},
+        "spec": {"volumeName": "data", "storageClassName": ""}, "status": {"phase": "Bound"}});
+    let catalog = cluster(&[namespace, secret, volume, claim]).catalog;
+    let pod = json!({"spec": {
+        "containers": [{"name": "app", "image": "app", "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    let body = review("Pod", "CREATE", &pod).to_string();
+    let version = |text: &str| text.parse::<Version>().unwrap();
+    // What a flag says, what the API server says then, and whether the client is a native sidecar.
+    for (flag, server, native) in [
+        (None, None, true),
+        (None, Some("v1.28.15"), false),
+        (None, Some("v1.29.0"), true),
+        (Some("1.30"), Some("v1.28.15"), true),
+        (Some("1.28"), Some("v1.36.2"), false),
+    ] {
+        let process = Process { kubernetes: flag.map(version), ..Process::default() };
+        let state = State { catalog: catalog.clone(), config: Arc::default(), process: process.into() };
+        let app = App::new(state, Metrics::new(), Limits::default());
+        if let Some(server) = server {
+            app.runs_on(version(server));
+        }
+        let answer = app.answer(&app.state(), INJECT, body.as_bytes());
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let patch = answer["response"]["patch"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        let patch = String::from_utf8(STANDARD.decode(patch).unwrap()).unwrap();
+        assert_eq!(patch.contains("\"restartPolicy\":\"Always\""), native, "{flag:?} {server:?}: {patch}");
+    }
 }

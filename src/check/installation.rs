@@ -15,7 +15,7 @@ use crate::{
     },
     notation::Version,
     tls::{
-        inspect::{is_signed_by, validity},
+        inspect::{is_trusted, validity},
         pem::{Bundle, certificates},
     },
 };
@@ -102,6 +102,20 @@ fn program(deployment: &Deployment, namespace: &str) -> Finding {
     }
 }
 
+pub(super) fn rights(facts: &Facts) -> Vec<Finding> {
+    const AREA: &str = "rights";
+    let judge = |(account, lacks): &(String, _)| match lacks {
+        Err(error) => Finding::unseen(AREA, &format!("those of {account}: {error}")),
+        Ok(lacks) if Vec::is_empty(lacks) => Finding::good(AREA, format!("{account} may do what it has to")),
+        Ok(lacks) => Finding::bad(
+            AREA,
+            format!("{account} may not {}", few(lacks)),
+            "install its roles again: helm upgrade, or kubectl apply -k webhook-config",
+        ),
+    };
+    facts.rights.iter().map(judge).collect()
+}
+
 pub(super) fn endpoints(facts: &Facts) -> Vec<Finding> {
     const AREA: &str = "service";
     let slices = match &facts.endpoints {
@@ -180,11 +194,20 @@ pub(super) fn certificate(facts: &Facts) -> Vec<Finding> {
             "see docs/certificates.md if that is not meant",
         )];
     };
-    vec![judge(facts, secret).unwrap_or_else(|what| {
-        let remedy =
-            "see the controller's log; it renews certificates long before they end (docs/certificates.md)";
-        Finding::bad(AREA, what, remedy)
-    })]
+    vec![judge(facts, secret).unwrap_or_else(|what| Finding::bad(AREA, what, who_renews(facts, secret)))]
+}
+
+/// Who makes the certificate, and so whom to ask about it.
+fn who_renews(facts: &Facts, secret: &Secret) -> String {
+    let annotations = secret.metadata.annotations.as_ref();
+    if let Some(name) = annotations.and_then(|all| all.get("cert-manager.io/certificate-name")) {
+        return format!(
+            "cert-manager renews it: kubectl -n {} describe certificate {name} (docs/certificates.md)",
+            facts.namespace
+        );
+    }
+    "see the controller's log, which renews it long before it ends, unless it is your own (docs/certificates.md)"
+        .to_owned()
 }
 
 fn judge(facts: &Facts, secret: &Secret) -> Result<Finding, String> {
@@ -210,9 +233,9 @@ fn judge(facts: &Facts, secret: &Secret) -> Result<Finding, String> {
     for bundle in bundles.map(|webhook| webhook.client_config.ca_bundle.as_ref()) {
         let bundle = bundle.ok_or("the registration trusts nobody: it has no caBundle")?;
         let bundle = Bundle::parse(&bundle.0).map_err(|error| format!("caBundle: {error}"))?;
-        if !bundle.iter().any(|authority| is_signed_by(leaf, authority, now)) {
+        if !is_trusted(&chain, &bundle, now) {
             return Err(
-                "the API server does not trust it: no authority of the registration's caBundle has signed it"
+                "the API server does not trust it: it leads to no authority of the registration's caBundle"
                     .to_owned(),
             );
         }

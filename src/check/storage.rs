@@ -1,9 +1,12 @@
 //! Classes, their secrets, and claims that wait.
 
-use k8s_openapi::api::{core::v1::PersistentVolumeClaim, storage::v1::StorageClass};
+use k8s_openapi::api::{
+    core::v1::{Event, PersistentVolumeClaim},
+    storage::v1::StorageClass,
+};
 
 use super::{Facts, Finding, few};
-use crate::volume::UserSecret;
+use crate::{controller::events::Reason, volume::UserSecret};
 
 /// Secrets of a class that a client or the provisioner reads.
 const SECRETS: [&str; 2] = ["node-publish", "provisioner"];
@@ -11,6 +14,8 @@ const SECRETS: [&str; 2] = ["node-publish", "provisioner"];
 const PREFIX: &str = "csi.storage.k8s.io/";
 /// A claim that waits for longer has not been forgotten by chance.
 const LONG: u64 = 60;
+/// Claims that are named with why they wait.
+const MOST: usize = 5;
 
 /// The secrets that a class names, without those whose name is a template.
 #[must_use]
@@ -107,25 +112,67 @@ pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
         let name = claim.spec.as_ref()?.storage_class_name.as_deref()?;
         classes.iter().find(|class| class.metadata.name.as_deref() == Some(name)).copied()
     };
-    let waits = |claim: &&PersistentVolumeClaim| {
-        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let mut forgotten = Vec::new();
+    let mut findings = Vec::new();
+    for claim in claims.iter().filter(|claim| waits(claim)) {
+        let Some(class) = class_of(claim) else { continue };
+        if let Some(said) = failure(facts, claim) {
+            findings.push(Finding::bad(
+                AREA,
+                format!("{} has no volume: {said}", title(&claim.metadata)),
+                "the controller tries again; docs/provisioning.md says what it takes",
+            ));
+            continue;
+        }
         let created = claim.metadata.creation_timestamp.as_ref();
         let created = created.and_then(|time| u64::try_from(time.0.as_second()).ok()).unwrap_or(facts.now);
-        let at_once = class_of(claim)
-            .is_some_and(|class| class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"));
-        phase == Some("Pending") && at_once && facts.now.saturating_sub(created) > LONG
-    };
-    let waiting: Vec<String> = claims.iter().filter(waits).map(|claim| title(&claim.metadata)).collect();
-    let known = claims.iter().filter(|claim| class_of(claim).is_some()).count();
-    vec![if waiting.is_empty() {
-        Finding::good(AREA, format!("{known} of our classes in labelled namespaces, none waits"))
-    } else {
-        Finding::bad(
+        let at_once = class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer");
+        if at_once && facts.now.saturating_sub(created) > LONG {
+            forgotten.push(title(&claim.metadata));
+        }
+    }
+    if !forgotten.is_empty() {
+        findings.push(Finding::bad(
             AREA,
-            format!("not bound for more than a minute: {}", few(&waiting)),
+            format!("not bound for more than a minute: {}", few(&forgotten)),
             "kubectl describe pvc shows the event that says why; see docs/provisioning.md",
-        )
-    }]
+        ));
+    }
+    let unsaid = findings.len().saturating_sub(MOST);
+    findings.truncate(MOST);
+    if unsaid > 0 {
+        findings.push(Finding::bad(
+            AREA,
+            format!("{unsaid} more wait"),
+            "kubectl get events -A --field-selector reason=ProvisioningFailed shows why",
+        ));
+    }
+    if findings.is_empty() {
+        let known = claims.iter().filter(|claim| class_of(claim).is_some()).count();
+        findings
+            .push(Finding::good(AREA, format!("{known} of our classes in labelled namespaces, none waits")));
+    }
+    findings
+}
+
+/// Whether a claim has no volume yet.
+#[must_use]
+pub fn waits(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
+}
+
+/// What was said last of why a claim has no volume.
+fn failure<'a>(facts: &'a Facts, claim: &PersistentVolumeClaim) -> Option<&'a str> {
+    let events = facts.events.iter().flatten();
+    let of_claim = events.filter(|event| {
+        event.reason.as_deref() == Some(Reason::ProvisioningFailed.name())
+            && event.involved_object.uid == claim.metadata.uid
+    });
+    let when = |event: &&Event| {
+        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+        series.or(event.event_time.as_ref()).map(|time| time.0)
+    };
+    of_claim.max_by_key(when)?.message.as_deref()
 }
 
 /// As messages call an object.

@@ -61,6 +61,8 @@ fn healthy(made: u64) -> Facts {
             object(deployment("juicefs-sidecar-webhook", 2)),
             object(deployment("juicefs-sidecar-controller", 2)),
         ]),
+        rights: vec![("juicefs-sidecar-controller".to_owned(), Ok(Vec::new()))],
+        events: Ok(Vec::new()),
         endpoints: Ok(vec![object(
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
         )]),
@@ -101,7 +103,7 @@ fn class(name: &str) -> Value {
 }
 
 fn claim(phase: &str) -> Value {
-    json!({"metadata": {"namespace": "app", "name": "data", "creationTimestamp": BEFORE},
+    json!({"metadata": {"namespace": "app", "name": "data", "uid": "u-1", "creationTimestamp": BEFORE},
         "spec": {"storageClassName": "juicefs"}, "status": {"phase": phase}})
 }
 
@@ -115,7 +117,7 @@ fn where_all_is_well_nothing_else_is_said() {
 /// A fault: its name, how it comes about, and what has to be said of it.
 type Fault = (&'static str, fn(&mut Facts), &'static str);
 
-const FAULTS: [Fault; 27] = [
+const FAULTS: [Fault; 30] = [
     (
         "no API server",
         |facts| facts.version = Err("refused".into()),
@@ -141,6 +143,11 @@ const FAULTS: [Fault; 27] = [
         "one replica away",
         |facts| facts.deployments = Ok(vec![object(deployment("juicefs-sidecar-webhook", 1))]),
         "juicefs-sidecar-webhook: 1 of 2 ready",
+    ),
+    (
+        "right removed",
+        |facts| facts.rights[0].1 = Ok(vec!["patch pods/status".into(), "list nodes".into()]),
+        "juicefs-sidecar-controller may not patch pods/status, list nodes",
     ),
     (
         "Service without endpoints",
@@ -173,6 +180,16 @@ const FAULTS: [Fault; 27] = [
         "certificate expired",
         |facts| *facts = healthy(NOW - 366 * 86_400),
         "certificate: it ended 24 hour(s) ago",
+    ),
+    (
+        "certificate of cert-manager expired",
+        |facts| {
+            *facts = healthy(NOW - 366 * 86_400);
+            let serving = facts.serving.as_mut().unwrap().as_mut().unwrap();
+            let name = ("cert-manager.io/certificate-name".to_owned(), "webhook".to_owned());
+            serving.metadata.annotations = Some([name].into());
+        },
+        "cert-manager renews it: kubectl -n juicefs-sidecar describe certificate webhook",
     ),
     (
         "clock skew",
@@ -236,6 +253,16 @@ const FAULTS: [Fault; 27] = [
         "claim pending",
         |facts| facts.claims = Ok(vec![object(claim("Pending"))]),
         "not bound for more than a minute: app/data",
+    ),
+    (
+        "wrong password",
+        |facts| {
+            facts.claims = Ok(vec![object(claim("Pending"))]);
+            let event = json!({"metadata": {}, "reason": "ProvisioningFailed", "message": "WRONGPASS",
+                "eventTime": "2026-11-21T23:59:00.000000Z", "involvedObject": {"uid": "u-1"}});
+            facts.events = Ok(vec![object(event)]);
+        },
+        "claims: app/data has no volume: WRONGPASS",
     ),
     (
         "pod is not injected",

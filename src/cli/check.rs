@@ -1,13 +1,13 @@
 //! `juicefs-sidecar check`: reads what a cluster has of us and prints how it is.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     apps::v1::Deployment,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret},
+    core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret},
     discovery::v1::EndpointSlice,
     storage::v1::StorageClass,
 };
@@ -19,15 +19,16 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{
+    installed::{Installed, lacking, serving_secret},
     output::Output,
     process::DriverArguments,
     program,
     reading::{get, list, said},
 };
 use crate::{
-    check::{Facts, Finding, Level, Seen, Trial, findings, is_labelled, secrets},
+    check::{Facts, Finding, Level, Seen, Trial, findings, is_labelled, secrets, waits},
     cluster::client::ClientArguments,
-    controller::{LEASE, MANAGER, certificates::SERVING},
+    controller::{LEASE, MANAGER},
     migration::CONTROLLER,
     notation::Version,
     offline::{configuration::CONFIG_MAP, render},
@@ -125,6 +126,8 @@ pub(super) async fn read(
     let claims = of_each::<PersistentVolumeClaim>(client, &labelled).await;
     let pods = of_each::<Pod>(client, &labelled).await;
     let programs = ListParams::default().labels(&format!("app.kubernetes.io/name={MANAGER}"));
+    let deployments = list::<Deployment>(&Api::namespaced(client.clone(), namespace), &programs).await;
+    let installed = Installed::all(&deployments);
     let service = format!("kubernetes.io/service-name={MANAGER}-webhook");
     let slices = ListParams::default().labels(&service);
     let claim = claim.or_else(|| any_claim(&classes, &claims, &driver));
@@ -135,13 +138,16 @@ pub(super) async fn read(
     Facts {
         version: version(client).await,
         nodes: list::<Node>(&Api::all(client.clone()), &all).await,
-        deployments: list::<Deployment>(&Api::namespaced(client.clone(), namespace), &programs).await,
+        rights: lacking(client, namespace, &installed).await,
         endpoints: list::<EndpointSlice>(&Api::namespaced(client.clone(), namespace), &slices).await,
         registrations: list::<MutatingWebhookConfiguration>(&Api::all(client.clone()), &all).await,
-        serving: get::<Secret>(&Api::namespaced(client.clone(), namespace), SERVING).await,
+        serving: get::<Secret>(&Api::namespaced(client.clone(), namespace), &serving_secret(&installed))
+            .await,
         config_map: get::<ConfigMap>(&Api::namespaced(client.clone(), namespace), CONFIG_MAP).await,
         lease: get::<Lease>(&Api::namespaced(client.clone(), namespace), LEASE).await,
         secrets: of_classes(client, &classes, &driver).await,
+        events: of_waiting(client, &claims).await,
+        deployments,
         drivers: go_controllers(client).await,
         namespaces,
         classes,
@@ -165,6 +171,18 @@ where
     let mut found = Vec::new();
     for namespace in namespaces {
         found.extend(list(&Api::<K>::namespaced(client.clone(), namespace), &ListParams::default()).await?);
+    }
+    Ok(found)
+}
+
+/// Warnings about claims, of namespaces in which some wait.
+async fn of_waiting(client: &Client, claims: &Seen<Vec<PersistentVolumeClaim>>) -> Seen<Vec<Event>> {
+    let waiting = claims.iter().flatten().filter(|claim| waits(claim));
+    let namespaces: BTreeSet<_> = waiting.filter_map(|claim| claim.metadata.namespace.as_deref()).collect();
+    let about_claims = ListParams::default().fields("type=Warning,involvedObject.kind=PersistentVolumeClaim");
+    let mut found = Vec::new();
+    for namespace in namespaces {
+        found.extend(list(&Api::namespaced(client.clone(), namespace), &about_claims).await?);
     }
     Ok(found)
 }

@@ -71,10 +71,10 @@ pub(super) struct ControllerArguments {
     pods: PodArguments,
 
     #[command(flatten)]
-    duties: DutyArguments,
+    pub(super) duties: DutyArguments,
 
     #[command(flatten)]
-    installation: InstallationArguments,
+    pub(super) installation: InstallationArguments,
 
     #[command(flatten)]
     logs: LogArguments,
@@ -120,7 +120,7 @@ impl ControllerArguments {
             "listening"
         );
         tokio::select! {
-            checked = checked(&controller) => checked?,
+            checked = checked(&self.duties, &controller) => checked?,
             _ = signals.next() => return Ok(()),
         }
         ready.store(true, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub(super) struct InstallationArguments {
 
     /// Name of the driver's ConfigMap in that namespace
     #[arg(long, env = "JUICEFS_CONFIG_NAME", value_name = "NAME", default_value = CONFIG_MAP)]
-    config_map: String,
+    pub(super) config_map: String,
 
     #[command(flatten)]
     client: ClientArguments,

@@ -35,13 +35,13 @@ pub(super) struct ServeArguments {
     metrics_listen: SocketAddr,
 
     #[command(flatten)]
-    serving: ServingArguments,
+    pub(super) serving: ServingArguments,
 
     #[command(flatten)]
-    duties: DutyArguments,
+    pub(super) duties: DutyArguments,
 
     #[command(flatten)]
-    installation: InstallationArguments,
+    pub(super) installation: InstallationArguments,
 
     #[command(flatten)]
     process: ProcessArguments,
@@ -70,7 +70,7 @@ impl ServeArguments {
         let controller =
             self.duties.controller(installation.clone(), driver, arguments.pods(), duties_metrics)?;
         tokio::select! {
-            checked = checked(&controller) => checked?,
+            checked = checked(&self.duties, &controller) => checked?,
             _ = signals.next() => return Ok(()),
         }
         let mut candidate = self.duties.candidate(&controller);

@@ -48,10 +48,10 @@ pub struct WebhookArguments {
     metrics_listen: SocketAddr,
 
     #[command(flatten)]
-    serving: ServingArguments,
+    pub(super) serving: ServingArguments,
 
     #[command(flatten)]
-    installation: InstallationArguments,
+    pub(super) installation: InstallationArguments,
 
     #[command(flatten)]
     process: ProcessArguments,

@@ -99,7 +99,7 @@ impl Keeper {
     /// Goes on for ever.
     pub async fn run(mut self, client: Client, namespace: &str) {
         let endpoints = self.publisher.endpoint_changes().boxed();
-        let mut changes = std::pin::pin!(stream::select(changes(&client, namespace), endpoints));
+        let mut changes = std::pin::pin!(stream::select(self.changes(&client, namespace), endpoints));
         let mut namespaces = watched(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), namespace);
         let mut failures = 0;
         let mut told = String::new();
@@ -300,6 +300,22 @@ impl Keeper {
         Ok(())
     }
 
+    /// Tells of every change of what the keeper keeps.
+    fn changes(&self, client: &Client, namespace: &str) -> impl Stream<Item = ()> + use<> {
+        let mut all = vec![
+            watched(Api::<PartialObjectMeta<MutatingWebhookConfiguration>>::all(client.clone()), NAME),
+            watched(Api::<PartialObjectMeta<ValidatingWebhookConfiguration>>::all(client.clone()), NAME),
+            watched(Api::<PartialObjectMeta<ValidatingAdmissionPolicy>>::all(client.clone()), NAME),
+            watched(Api::<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>::all(client.clone()), NAME),
+        ];
+        // Somebody else's are nothing to us, and there is no right to see them.
+        if matches!(self.source, Source::Managed(_)) {
+            let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+            all.extend([AUTHORITY, SERVING].map(|name| watched(secrets.clone(), name)));
+        }
+        stream::select_all(all)
+    }
+
     async fn tell(&self, problem: &Problem) {
         let Problem::Foreign { namespace, name } = problem else { return };
         let secret = ObjectReference {
@@ -311,22 +327,6 @@ impl Keeper {
         };
         self.events.send(EventType::Warning, Reason::SecretNotOurs, &problem.to_string(), &secret).await;
     }
-}
-
-/// Tells of every change of what the keeper keeps.
-fn changes(client: &Client, namespace: &str) -> impl Stream<Item = ()> + use<> {
-    let secrets = |name: &str| {
-        let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
-        watched(api, name)
-    };
-    stream::select_all([
-        watched(Api::<PartialObjectMeta<MutatingWebhookConfiguration>>::all(client.clone()), NAME),
-        watched(Api::<PartialObjectMeta<ValidatingWebhookConfiguration>>::all(client.clone()), NAME),
-        watched(Api::<PartialObjectMeta<ValidatingAdmissionPolicy>>::all(client.clone()), NAME),
-        watched(Api::<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>::all(client.clone()), NAME),
-        secrets(AUTHORITY),
-        secrets(SERVING),
-    ])
 }
 
 fn watched<K>(api: Api<K>, name: &str) -> stream::BoxStream<'static, ()>

@@ -1,10 +1,11 @@
-//! What the controller may have to do, asked for before it begins: a right that is missing is named, not run into.
+//! What the programs may have to do, asked for before the controller begins: a right that is missing is named, not run into.
 //!
-//! `webhook-config/rbac-controller.yaml` grants these and no others.
+//! `webhook-config/rbac-controller.yaml` and `rbac-webhook.yaml` grant these and no others.
 
 use futures_util::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
 
@@ -101,6 +102,23 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
     rights
 }
 
+/// All rights that a webhook needs, given its `ConfigMap` and the Secret it serves with, if it is one.
+pub fn to_serve<'a>(configuration: &'a str, serving: Option<&'a str>) -> Vec<Right<'a>> {
+    let cluster = |verbs, group, resource| Right { verbs, group, resource, name: None, namespaced: false };
+    let own = |verbs, resource, name| Right { name, namespaced: true, ..cluster(verbs, "", resource) };
+    let mut rights = vec![
+        cluster(&["get", "list", "watch"], "", "persistentvolumeclaims"),
+        cluster(&["get", "list", "watch"], "", "persistentvolumes"),
+        cluster(&["get", "list", "watch"], "storage.k8s.io", "storageclasses"),
+        cluster(&["list", "watch"], "", "nodes"),
+        cluster(&["list", "watch"], "", "namespaces"),
+        own(&["get", "watch"], "configmaps", Some(configuration)),
+        own(&["get"], "pods", None),
+    ];
+    rights.extend(serving.map(|name| own(&["get", "watch"], "secrets", Some(name))));
+    rights
+}
+
 /// Those of the rights that this process does not have, as phrases.
 pub async fn missing(
     client: &Client,
@@ -108,32 +126,65 @@ pub async fn missing(
     rights: &[Right<'_>],
 ) -> Result<Vec<String>, kube::Error> {
     let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
+    refused(namespace, rights, async |attributes| {
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    })
+    .await
+}
+
+/// Those of the rights that a `ServiceAccount` of the namespace does not have, as phrases.
+pub async fn missing_of(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    rights: &[Right<'_>],
+) -> Result<Vec<String>, kube::Error> {
+    let reviews = Api::<SubjectAccessReview>::all(client.clone());
+    let of_namespace = format!("system:serviceaccounts:{namespace}");
+    let groups = ["system:serviceaccounts", &of_namespace, "system:authenticated"].map(str::to_owned);
+    refused(namespace, rights, async |attributes| {
+        let spec = SubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            user: Some(format!("system:serviceaccount:{namespace}:{account}")),
+            groups: Some(groups.to_vec()),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    })
+    .await
+}
+
+/// Those of the rights to which the answer is no, as phrases; all are asked about at once.
+async fn refused(
+    namespace: &str,
+    rights: &[Right<'_>],
+    allowed: impl AsyncFn(ResourceAttributes) -> Result<bool, kube::Error>,
+) -> Result<Vec<String>, kube::Error> {
+    let allowed = &allowed;
     let questions = rights.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
-    let asked = questions.map(|(right, verb)| {
-        let reviews = reviews.clone();
-        async move {
-            let (resource, subresource) = match right.resource.split_once('/') {
-                Some((resource, subresource)) => (resource, Some(subresource)),
-                None => (right.resource, None),
-            };
-            let attributes = ResourceAttributes {
-                verb: Some(verb.to_owned()),
-                group: Some(right.group.to_owned()),
-                resource: Some(resource.to_owned()),
-                subresource: subresource.map(str::to_owned),
-                name: right.name.map(str::to_owned),
-                namespace: right.namespaced.then(|| namespace.to_owned()),
-                ..ResourceAttributes::default()
-            };
-            let spec = SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(attributes),
-                ..SelfSubjectAccessReviewSpec::default()
-            };
-            let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-            let answer = reviews.create(&PostParams::default(), &review).await?;
-            let allowed = answer.status.is_some_and(|status| status.allowed);
-            Ok::<_, kube::Error>((!allowed).then(|| phrase(right, verb, namespace)))
-        }
+    let asked = questions.map(|(right, verb)| async move {
+        let (resource, subresource) = match right.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource)),
+            None => (right.resource, None),
+        };
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            group: Some(right.group.to_owned()),
+            resource: Some(resource.to_owned()),
+            subresource: subresource.map(str::to_owned),
+            name: right.name.map(str::to_owned),
+            namespace: right.namespaced.then(|| namespace.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        Ok::<_, kube::Error>((!allowed(attributes).await?).then(|| phrase(right, verb, namespace)))
     });
     Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }

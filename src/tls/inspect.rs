@@ -10,7 +10,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::provider;
+use super::{pem::Bundle, provider};
 
 /// When a certificate can be used, in seconds since 1970, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, rustls::Er
     use CertificateError::{ExpiredContext, NotValidYetContext};
     let parsed = ParsedCertificate::try_from(certificate)?;
     let nobody = RootCertStore::empty();
-    let not_before = match verify(&parsed, &nobody, 0) {
+    let not_before = match verify(&parsed, &nobody, &[], 0) {
         Err(rustls::Error::InvalidCertificate(NotValidYetContext { not_before, .. })) => not_before.as_secs(),
         // Valid since 1970 or before.
         _ => 0,
     };
-    match verify(&parsed, &nobody, u64::MAX) {
+    match verify(&parsed, &nobody, &[], u64::MAX) {
         Err(rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. })) => {
             Ok(Validity { not_before, not_after: not_after.as_secs() })
         }
@@ -58,7 +58,16 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, rustls::Er
 pub fn is_signed_by(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>, now: u64) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone().into_owned()).is_ok()
-        && ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify(&leaf, &roots, now).is_ok())
+        && ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify(&leaf, &roots, &[], now).is_ok())
+}
+
+/// Whether a server's chain, leaf first, leads to one of these authorities, at a time in seconds since 1970.
+pub fn is_trusted(chain: &[CertificateDer<'_>], authorities: &Bundle, now: u64) -> bool {
+    let Some((leaf, intermediates)) = chain.split_first() else { return false };
+    let mut roots = RootCertStore::empty();
+    // One that cannot be read is trusted by nobody.
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify(&leaf, &roots, intermediates, now).is_ok())
 }
 
 /// Whether a server certificate is good for all of these names and addresses.
@@ -69,12 +78,17 @@ pub fn is_named(leaf: &CertificateDer<'_>, names: &[String]) -> bool {
     })
 }
 
-fn verify(leaf: &ParsedCertificate<'_>, roots: &RootCertStore, now: u64) -> Result<(), rustls::Error> {
+fn verify(
+    leaf: &ParsedCertificate<'_>,
+    roots: &RootCertStore,
+    intermediates: &[CertificateDer<'_>],
+    now: u64,
+) -> Result<(), rustls::Error> {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
     verify_server_cert_signed_by_trust_anchor(
         leaf,
         roots,
-        &[],
+        intermediates,
         now,
         provider().signature_verification_algorithms.all,
     )

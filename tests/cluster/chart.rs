@@ -3,6 +3,7 @@
 mod alerts;
 mod dashboard;
 mod driver;
+mod faults;
 mod kubelet;
 mod life;
 mod rendered;

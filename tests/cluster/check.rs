@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{installation, objects::create};
 
-fn check(kubeconfig: &Path, words: &[&str]) -> (String, i32) {
+/// What it says, and its exit code.
+pub(crate) fn check(kubeconfig: &Path, words: &[&str]) -> (String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
     command.arg("check").args(words).arg("--kubeconfig").arg(kubeconfig);
     let output = command.output().unwrap();

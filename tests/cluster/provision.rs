@@ -4,7 +4,7 @@ mod clone;
 mod deletion;
 mod expansion;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Secret};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::{
+    check::check,
     control_plane::{ControlPlane, eventually},
     events::told,
     file_system::{self, FileSystem, PASSWORD},
@@ -265,6 +266,7 @@ async fn what_cannot_be_had_is_said_and_not_made() {
 #[tokio::test]
 async fn a_failure_says_what_is_to_be_done_and_ends_when_it_is() {
     let Some(place) = Place::new("provision-fails", json!({}), json!({})).await else { return };
+    let admin = cluster().await.unwrap().plane.admin();
     let secrets: Api<Secret> = Api::namespaced(place.client.clone(), &place.name);
     let set = async |address: &str| {
         let patch = json!({"stringData": {"metaurl": address}});
@@ -274,6 +276,12 @@ async fn a_failure_says_what_is_to_be_done_and_ends_when_it_is() {
     place.claim("password", json!({})).await;
     let note = place.told("ProvisioningFailed", "password").await;
     assert!(note.contains("correct the password") && !note.contains("hunter22"), "{note}");
+    // Who asks why is told the same, once pods of the namespace are ours.
+    let label = json!({"metadata": {"labels": {"juicefs.com/enable-injection": "true"}}});
+    let namespaces = Api::<Namespace>::all(place.client.clone());
+    namespaces.patch(&place.name, &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
+    let (said, _) = check(&admin, &[]);
+    assert!(said.contains(&format!("✘ claims: provision-fails/password has no volume: {note}")), "{said}");
     set(&place.file_system.address).await;
     place.bound("password").await;
 

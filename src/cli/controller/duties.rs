@@ -268,6 +268,18 @@ impl DutyArguments {
         })
     }
 
+    /// What a controller with these flags and this `ConfigMap` needs rights for.
+    pub(in crate::cli) fn needs<'a>(&'a self, configuration: &'a str) -> Needs<'a> {
+        Needs {
+            owner: &self.registration.owner_cluster_role,
+            lease: LEASE,
+            configuration,
+            certificates: self.certificates.ca_file.is_none() && self.certificates.inject_ca_from.is_none(),
+            claim_secrets: self.claim_secrets,
+            provisioning: self.provisioning.provisioner,
+        }
+    }
+
     /// Who stands for election with it, if there is one.
     pub(in crate::cli) fn candidate(&self, controller: &Controller) -> Option<Candidate> {
         let ElectionArguments {
@@ -289,16 +301,9 @@ impl DutyArguments {
 }
 
 /// Whether the controller can begin.
-pub(in crate::cli) async fn checked(controller: &Controller) -> Result<(), NoStart> {
-    let needs = Needs {
-        owner: &controller.owner,
-        lease: LEASE,
-        configuration: &controller.configuration,
-        certificates: matches!(controller.source, Source::Managed(_)),
-        claim_secrets: controller.claim_secrets,
-        provisioning: controller.provisioning.is_some(),
-    };
-    check(&controller.client, &controller.settings.namespace, &needed(&needs)).await
+pub(in crate::cli) async fn checked(duties: &DutyArguments, controller: &Controller) -> Result<(), NoStart> {
+    let rights = needed(&duties.needs(&controller.configuration));
+    check(&controller.client, &controller.settings.namespace, &rights).await
 }
 
 /// Works for ever: always, or whenever elected.

@@ -69,6 +69,13 @@ pub(in crate::cli) struct ServingArguments {
     pub(super) cached_lists: bool,
 }
 
+impl ServingArguments {
+    /// The Secret with the certificate, where that is served in a cluster and there are no files.
+    pub(in crate::cli) fn secret(&self) -> Option<&str> {
+        (self.tls_cert.is_none() && self.ca_out.is_none()).then_some(&self.tls_secret)
+    }
+}
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(Duration::ZERO) => Err("must not be zero".to_owned()),

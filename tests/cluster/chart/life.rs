@@ -26,15 +26,15 @@ use super::{
     objects,
 };
 
-const TEAM: &str = "released";
+pub(super) const TEAM: &str = "released";
 const REGISTRATION: &str = "juicefs-sidecar";
 
 /// A cluster in which pods are created all the time.
-struct Cluster {
-    client: Client,
-    creations: Creations,
-    kubelet: Kubelet,
-    plane: Arc<ControlPlane>,
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) creations: Creations,
+    pub(super) kubelet: Kubelet,
+    pub(super) plane: Arc<ControlPlane>,
 }
 
 fn pod(name: &str) -> Pod {
@@ -46,7 +46,7 @@ fn pod(name: &str) -> Pod {
 }
 
 impl Cluster {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         helm()?;
         let plane = Arc::new(ControlPlane::start()?);
         let client = plane.client().await;
@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     /// Helm, in our namespace.
-    async fn helm(&self, arguments: &[&str]) -> String {
+    pub(super) async fn helm(&self, arguments: &[&str]) -> String {
         let mut command = helm().unwrap();
         command.args(arguments).args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(self.plane.admin());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -68,7 +68,7 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn install(&self, more: &[&str]) {
+    pub(super) async fn install(&self, more: &[&str]) {
         let chart = folder();
         let mut arguments =
             vec!["upgrade", "--install", RELEASE, chart.to_str().unwrap(), "--create-namespace"];
@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Pods are injected from now on, and none failed before: nothing is registered before somebody answers.
-    async fn is_installed(&self) {
+    pub(super) async fn is_installed(&self) {
         self.pods_are("installed", true).await;
     }
 
@@ -91,7 +91,7 @@ impl Cluster {
     }
 
     /// Pods are injected, or not; and of those that were created since this was asked last, none failed.
-    async fn pods_are(&self, what: &str, expected: bool) {
+    pub(super) async fn pods_are(&self, what: &str, expected: bool) {
         self.injects(what, expected).await;
         let tally = self.creations.ended().await;
         eprintln!("chart: {what}: {tally}");
@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// What `juicefs-sidecar check` says.
-    async fn check(&self) -> String {
+    pub(super) async fn check(&self) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
         command
             .args(["check", "--claim", &format!("{TEAM}/data")])
@@ -109,7 +109,7 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    async fn nothing_is_registered(&self) {
+    pub(super) async fn nothing_is_registered(&self) {
         let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
         eventually("the registration to go", async || {
