@@ -112,16 +112,11 @@ pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
         let name = claim.spec.as_ref()?.storage_class_name.as_deref()?;
         classes.iter().find(|class| class.metadata.name.as_deref() == Some(name)).copied()
     };
-    let mut forgotten = Vec::new();
-    let mut findings = Vec::new();
+    let (mut failed, mut forgotten) = (Vec::new(), Vec::new());
     for claim in claims.iter().filter(|claim| waits(claim)) {
         let Some(class) = class_of(claim) else { continue };
         if let Some(said) = failure(facts, claim) {
-            findings.push(Finding::bad(
-                AREA,
-                format!("{} has no volume: {said}", title(&claim.metadata)),
-                "the controller tries again; docs/provisioning.md says what it takes",
-            ));
+            failed.push(format!("{} has no volume: {said}", title(&claim.metadata)));
             continue;
         }
         let created = claim.metadata.creation_timestamp.as_ref();
@@ -131,6 +126,17 @@ pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
             forgotten.push(title(&claim.metadata));
         }
     }
+    let unsaid = failed.len().saturating_sub(MOST);
+    failed.truncate(MOST);
+    let remedy = "the controller tries again; docs/provisioning.md says what it takes";
+    let mut findings: Vec<_> = failed.into_iter().map(|what| Finding::bad(AREA, what, remedy)).collect();
+    if unsaid > 0 {
+        findings.push(Finding::bad(
+            AREA,
+            format!("{unsaid} more have no volume"),
+            "kubectl get events -A --field-selector reason=ProvisioningFailed shows why",
+        ));
+    }
     if !forgotten.is_empty() {
         findings.push(Finding::bad(
             AREA,
@@ -138,14 +144,8 @@ pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
             "kubectl describe pvc shows the event that says why; see docs/provisioning.md",
         ));
     }
-    let unsaid = findings.len().saturating_sub(MOST);
-    findings.truncate(MOST);
-    if unsaid > 0 {
-        findings.push(Finding::bad(
-            AREA,
-            format!("{unsaid} more wait"),
-            "kubectl get events -A --field-selector reason=ProvisioningFailed shows why",
-        ));
+    if let Err(error) = &facts.events {
+        findings.push(Finding::unseen(AREA, &format!("why they wait: {error}")));
     }
     if findings.is_empty() {
         let known = claims.iter().filter(|claim| class_of(claim).is_some()).count();

@@ -314,13 +314,37 @@ fn every_fault_is_named_with_a_remedy() {
 }
 
 #[test]
+fn of_many_claims_that_failed_some_are_quoted_and_one_that_is_forgotten_is_named_all_the_same() {
+    let mut facts = healthy(NOW);
+    let numbered = |number: usize| {
+        let mut claim = claim("Pending");
+        claim["metadata"]["name"] = format!("data-{number}").into();
+        claim["metadata"]["uid"] = format!("u-{number}").into();
+        claim
+    };
+    let event = |number: usize| {
+        json!({"metadata": {}, "reason": "ProvisioningFailed", "message": "refused",
+            "involvedObject": {"uid": format!("u-{number}")}})
+    };
+    facts.claims = Ok((0..8).map(|number| object(numbered(number))).collect());
+    facts.events = Ok((0..7).map(|number| object(event(number))).collect());
+    let findings = findings(&facts);
+    let said: Vec<&str> =
+        findings.iter().filter(|one| one.area == "claims").map(|one| one.what.as_str()).collect();
+    assert_eq!(said.len(), 7, "{said:?}");
+    assert_eq!(said[4], "app/data-4 has no volume: refused");
+    assert_eq!(said[5..], ["2 more have no volume", "not bound for more than a minute: app/data-7"]);
+}
+
+#[test]
 fn what_cannot_be_read_is_said_and_stops_nothing() {
     let mut facts = healthy(NOW);
     facts.nodes = Err("nodes is forbidden".into());
     facts.pods = Err("pods is forbidden".into());
+    facts.events = Err("events is forbidden".into());
     let findings = findings(&facts);
     let unseen = findings.iter().filter(|finding| finding.what.contains("is forbidden")).count();
-    assert_eq!(unseen, 2);
+    assert_eq!(unseen, 3);
     assert!(findings.iter().all(|finding| finding.level != Level::Bad), "{findings:#?}");
 }
 

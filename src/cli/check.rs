@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{
     installed::{Installed, lacking, serving_secret},
-    output::Output,
+    output::{Output, plain},
     process::DriverArguments,
     program,
     reading::{get, list, said},
@@ -98,7 +98,7 @@ impl Arguments {
             let findings = findings(&facts);
             let text = match self.output {
                 Form::Json => render::json(&serde_json::to_value(&findings)?),
-                Form::Text => text(&findings),
+                Form::Text => plain(&text(&findings)),
             };
             output.write(text.as_bytes())?;
             Ok(u8::from(findings.iter().any(|finding| finding.level == Level::Bad)))
@@ -264,7 +264,8 @@ fn text(findings: &[Finding]) -> String {
             Level::Note => '!',
             Level::Bad => '✘',
         };
-        _ = writeln!(text, "{mark} {area}: {what}");
+        // What somebody else said may not look like a finding of its own.
+        _ = writeln!(text, "{mark} {area}: {}", what.replace('\n', "\n    "));
         if !remedy.is_empty() {
             _ = writeln!(text, "    {remedy}");
         }
@@ -276,4 +277,20 @@ fn text(findings: &[Finding]) -> String {
         (bad, _) => writeln!(text, "{bad} to be mended"),
     };
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_said_cannot_pass_for_a_finding_or_command_a_terminal() {
+        let what = "app/data has no volume: no\n✔ claims: none waits\u{1b}[2J".to_owned();
+        let finding = Finding { level: Level::Bad, area: "claims", what, remedy: String::new() };
+        let said = plain(&text(&[finding]));
+        assert_eq!(
+            said,
+            "✘ claims: app/data has no volume: no\n    ✔ claims: none waits\u{fffd}[2J\n1 to be mended\n"
+        );
+    }
 }

@@ -23,7 +23,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    output::Output,
+    output::{Output, plain},
     process::ProcessArguments,
     program,
     reading::{get, list},
@@ -132,10 +132,7 @@ impl Arguments {
         }
         let text = match self.output {
             Form::Json => render::json(&serde_json::to_value(&report)?),
-            // Manifests may call things anything; a terminal would obey.
-            Form::Text => {
-                text(&report).replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}")
-            }
+            Form::Text => plain(&text(&report)),
         };
         output.write(text.as_bytes())?;
         Ok(u8::from(report.is_blocked()))

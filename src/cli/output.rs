@@ -4,6 +4,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 
+/// Text for people, in which objects and events of others may be quoted: a terminal would obey what is in them.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}")
+}
+
 /// Where a subcommand writes.
 #[derive(Debug)]
 pub(super) struct Output {

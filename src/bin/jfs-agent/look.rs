@@ -5,7 +5,8 @@
 //!
 //! The holder starts that child, on behalf of runner and probe too, as long as there is a holder: a child that hangs
 //! in the client's container would keep that container from ending, and so the next client from starting, while the
-//! holder keeps the mount alive. Without a holder nothing keeps it alive, and they look for themselves.
+//! holder keeps the mount alive. Without a holder nothing keeps it alive, and they look for themselves; a holder that comes
+//! back is left the look, before a child that hangs could matter.
 
 mod special;
 
@@ -167,7 +168,7 @@ impl Look {
     }
 
     /// Kills the child, which may be beyond killing until the mount is served or gone: nobody waits for it.
-    pub(crate) fn cancel(&mut self) {
+    pub(crate) fn cancel(&self) {
         // One that has ended cannot be killed, and need not be.
         _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }

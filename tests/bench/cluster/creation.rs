@@ -92,12 +92,12 @@ async fn register(plane: &ControlPlane, client: &Client) -> [Program; 2] {
     let service = services.get("juicefs-sidecar-webhook").await.expect("the Service");
     let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
     Service::listen(&cluster_ip).add(Backend { address, health: metrics });
-    asked(client, CREATED_IN[0]).await;
+    until_asked(client, CREATED_IN[0]).await;
     [controller, webhook]
 }
 
 /// Waits until the webhook of a namespace is asked: an API server takes a moment to hear of it.
-async fn asked(client: &Client, namespace: &str) {
+async fn until_asked(client: &Client, namespace: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let probe = serde_json::from_value(pod("probe", MANY, namespace)).expect("a pod");
@@ -126,7 +126,7 @@ async fn register_constant(client: &Client) {
         }],
     });
     create_object(&Api::<MutatingWebhookConfiguration>::all(client.clone()), registration).await;
-    asked(client, CREATED_IN[1]).await;
+    until_asked(client, CREATED_IN[1]).await;
 }
 
 fn constant_patch(body: &[u8], _: Endpoint, _: &Engine<'_>) -> Answer {

@@ -1,9 +1,6 @@
 //! An installation of which `check` says that all is well, and what it says of each fault that is made in it.
 
-use std::{
-    process::Command,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use juicefs_sidecar::tls::{authority::Authority, leaf};
@@ -15,7 +12,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{control_plane::eventually, installation::injected, manifests::piped, objects::create},
+    super::{
+        check::check, control_plane::eventually, installation::injected, manifests::piped, objects::create,
+    },
     NAMESPACE,
     life::{Cluster, TEAM},
 };
@@ -25,6 +24,14 @@ const REGISTRATION: &str = "mutatingwebhookconfiguration/juicefs-sidecar";
 
 /// A fault: its name, how `kubectl` makes it and takes it back, and the line that names it.
 type Fault = (&'static str, &'static str, &'static str, &'static str);
+
+/// After which nobody mends what else is at fault.
+const NO_CONTROLLER: Fault = (
+    "no controller",
+    "scale deployment juicefs-sidecar-controller --namespace juicefs-sidecar --replicas=0",
+    "scale deployment juicefs-sidecar-controller --namespace juicefs-sidecar --replicas=2",
+    "✘ leader: no controller holds the Lease juicefs-sidecar-controller",
+);
 
 /// Those that nobody mends but who made them.
 const FAULTS: [Fault; 11] = [
@@ -88,12 +95,7 @@ const FAULTS: [Fault; 11] = [
         "scale deployment juicefs-sidecar-webhook --namespace juicefs-sidecar --replicas=2",
         "✘ programs: juicefs-sidecar-webhook is scaled to nothing",
     ),
-    (
-        "no controller",
-        "scale deployment juicefs-sidecar-controller --namespace juicefs-sidecar --replicas=0",
-        "scale deployment juicefs-sidecar-controller --namespace juicefs-sidecar --replicas=2",
-        "✘ leader: no controller holds the Lease juicefs-sidecar-controller",
-    ),
+    NO_CONTROLLER,
 ];
 
 impl Cluster {
@@ -242,7 +244,7 @@ fn serving(authority: &Authority, made: SystemTime) -> String {
 
 /// While no controller runs, that nobody mends it; one that comes back mends all of it.
 async fn what_a_controller_would_mend(cluster: &Cluster) {
-    let (_, stop, start, stopped) = FAULTS[10];
+    let (_, stop, start, stopped) = NO_CONTROLLER;
     cluster.kubectl(stop);
     cluster.says("no controller", stopped).await;
     let now = SystemTime::now();
@@ -282,13 +284,10 @@ async fn what_a_controller_would_mend(cluster: &Cluster) {
 }
 
 fn nothing_is_installed_elsewhere(cluster: &Cluster) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
-    command.args(["check", "--namespace", "default", "--kubeconfig"]).arg(cluster.plane.admin());
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let (said, code) = check(&cluster.plane.admin(), &["--namespace", "default"]);
     assert!(
         said.contains(r#"✘ programs: no Deployment of juicefs-sidecar is in namespace "default""#),
         "{said}"
     );
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(code, 1);
 }

@@ -75,13 +75,8 @@ impl Kubelet {
 
     /// How many of them lead.
     pub(super) fn leaders(&self) -> usize {
-        self.series("juicefs_sidecar_leader").into_iter().filter(|leads| *leads == 1).count()
-    }
-
-    /// What a series is in those of them that have it.
-    pub(super) fn series(&self, name: &str) -> Vec<u64> {
         let running = self.running.lock().unwrap().clone();
-        running.into_iter().filter_map(|health| series(health, name)).collect()
+        running.into_iter().filter(|health| series(*health, "juicefs_sidecar_leader") == Some(1)).count()
     }
 }
 

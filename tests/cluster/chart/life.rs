@@ -1,6 +1,6 @@
 //! A release: installed, upgraded, rolled back, removed, while pods are created all the time.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         chaos::creations::Creations,
+        check::check,
         control_plane::{ControlPlane, eventually},
         installation::injected,
         objects::{create, storage},
@@ -32,8 +33,8 @@ const REGISTRATION: &str = "juicefs-sidecar";
 /// A cluster in which pods are created all the time.
 pub(super) struct Cluster {
     pub(super) client: Client,
-    pub(super) creations: Creations,
-    pub(super) kubelet: Kubelet,
+    creations: Creations,
+    kubelet: Kubelet,
     pub(super) plane: Arc<ControlPlane>,
 }
 
@@ -60,7 +61,7 @@ impl Cluster {
     }
 
     /// Helm, in our namespace.
-    pub(super) async fn helm(&self, arguments: &[&str]) -> String {
+    async fn helm(&self, arguments: &[&str]) -> String {
         let mut command = helm().unwrap();
         command.args(arguments).args(["--namespace", NAMESPACE]).arg("--kubeconfig").arg(self.plane.admin());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -91,7 +92,7 @@ impl Cluster {
     }
 
     /// Pods are injected, or not; and of those that were created since this was asked last, none failed.
-    pub(super) async fn pods_are(&self, what: &str, expected: bool) {
+    async fn pods_are(&self, what: &str, expected: bool) {
         self.injects(what, expected).await;
         let tally = self.creations.ended().await;
         eprintln!("chart: {what}: {tally}");
@@ -100,16 +101,11 @@ impl Cluster {
 
     /// What `juicefs-sidecar check` says.
     pub(super) async fn check(&self) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_juicefs-sidecar"));
-        command
-            .args(["check", "--claim", &format!("{TEAM}/data")])
-            .arg("--kubeconfig")
-            .arg(self.plane.admin());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        let (admin, claim) = (self.plane.admin(), format!("{TEAM}/data"));
+        tokio::task::spawn_blocking(move || check(&admin, &["--claim", &claim]).0).await.unwrap()
     }
 
-    pub(super) async fn nothing_is_registered(&self) {
+    async fn nothing_is_registered(&self) {
         let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
         eventually("the registration to go", async || {

@@ -65,7 +65,7 @@ impl Looks {
 
     /// Ends the current look: whoever wanted it has made way for another.
     pub(super) fn cancel(&mut self) {
-        if let Some((mut look, _)) = self.current.take() {
+        if let Some((look, _)) = self.current.take() {
             look.cancel();
             self.hung = Some(look);
         }
