@@ -59,9 +59,16 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
     }
 }
 
+/// Without a token, whose volume the API server would name differently each time: one patch has to fit all.
+fn wanted(name: &str, namespace: &str) -> Pod {
+    let mut pod = pod(name, MANY, namespace);
+    pod["spec"]["automountServiceAccountToken"] = false.into();
+    serde_json::from_value(pod).expect("a pod")
+}
+
 async fn create(client: &Client, namespace: &str, number: usize) -> (Duration, Pod) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let wanted = serde_json::from_value(pod(&format!("pod-{number}"), MANY, namespace)).expect("a pod");
+    let wanted = wanted(&format!("pod-{number}"), namespace);
     let begun = Instant::now();
     let created = pods.create(&PostParams::default(), &wanted).await.expect("a pod");
     (begun.elapsed(), created)
@@ -100,7 +107,7 @@ async fn register(plane: &ControlPlane, client: &Client) -> [Program; 2] {
 async fn until_asked(client: &Client, namespace: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let probe = serde_json::from_value(pod("probe", MANY, namespace)).expect("a pod");
+    let probe = wanted("probe", namespace);
     eventually("the webhook to be asked", async || {
         let labels = pods.create(&dry_run, &probe).await.ok()?.metadata.labels?;
         labels.contains_key(DONE).then_some(())

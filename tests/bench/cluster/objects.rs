@@ -1,11 +1,11 @@
 //! A large cluster: what is in it, and how it gets there.
 
-use std::process::Stdio;
+use std::{collections::BTreeMap, process::Stdio, sync::Arc};
 
 use juicefs_sidecar::volume::{
-    Catalog,
+    Catalog, UserSecret,
     catalog::Writer,
-    objects::{Claim, PersistentVolume, StorageClass},
+    objects::{Claim, PersistentVolume, Secret as SecretFacts, StorageClass},
 };
 use k8s_openapi::api::{
     core::v1::{PersistentVolume as ApiVolume, PersistentVolumeClaim, Secret},
@@ -84,12 +84,18 @@ pub(crate) fn install(plane: &ControlPlane) {
     assert!(installed.expect("kubectl").success(), "webhook-config cannot be applied");
 }
 
-/// The same claims, volumes and classes as a catalogue.
+/// The same claims, volumes and classes, and the secrets that they name, as a catalogue.
 pub(crate) fn catalog() -> Catalog {
     let read = |error: serde_json::Error| error.to_string();
     let mut writer = Writer::default();
     for number in 0..FILE_SYSTEMS {
         writer.apply(serde_json::from_value::<StorageClass>(class(number)).map_err(read).expect("a class"));
+        let name = format!("file-system-{number}");
+        let texts: BTreeMap<String, String> =
+            serde_json::from_value(secret(&name)["stringData"].clone()).map_err(read).expect("texts");
+        let data = texts.into_iter().map(|(key, text)| (key, text.into_bytes())).collect();
+        let facts = UserSecret::parse(&data).map(Arc::new);
+        writer.apply(SecretFacts { namespace: SYSTEM.into(), name: name.into(), facts });
     }
     for number in 0..MANY {
         let uid = format!("5f0c2d9e-8d8b-4f0a-9c57-{number:012}");

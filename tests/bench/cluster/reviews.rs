@@ -30,8 +30,16 @@ use super::{
 /// What the constant answer is: one of ours, so that as many bytes are sent.
 pub(crate) static CONSTANT: LazyLock<Answer> = LazyLock::new(|| {
     let state = state();
-    admission::answer(review(0).to_string().as_bytes(), ENDPOINT, &state.engine())
+    let answer = admission::answer(review(0).to_string().as_bytes(), ENDPOINT, &state.engine());
+    assert!(injects(&answer.body), "{}", String::from_utf8_lossy(&answer.body));
+    answer
 });
+
+/// Whether this is the answer that is meant to be measured: a refusal costs less.
+fn injects(answer: &[u8]) -> bool {
+    const DECISION: &[u8] = b"\"decision\":\"injected\"";
+    answer.windows(DECISION.len()).any(|found| found == DECISION)
+}
 
 /// Where the constant answer is given to an API server.
 pub(crate) const CONSTANT_IP: &str = "127.0.99.1";
@@ -94,6 +102,8 @@ async fn rate(server: &Server, bodies: &Arc<[Bytes]>) -> f64 {
                 }
                 let response = connection.post(ENDPOINT.path(), body.clone()).await.expect("an answer");
                 assert_eq!(response.status(), 200);
+                // Not each: that is work, too.
+                assert!(count > 0 || injects(response.body()), "{response:?}");
                 count += 1;
             }
             count
