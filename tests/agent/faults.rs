@@ -261,6 +261,21 @@ fn a_client_that_cannot_be_started_is_named() {
     assert!(said.contains("start /no/such/client: No such file or directory"), "{said}");
 }
 
+/// Whatever a client starts looks like the client until it runs something else, which on a busy machine is not soon.
+#[test]
+fn what_a_client_starts_is_not_taken_for_the_one_that_serves() {
+    let pod = Pod::on_sqlite();
+    pod.format();
+    let _holder = pod.holder();
+    let script = "(end=$((SECONDS + 1)); while ((SECONDS < end)); do :; done); exec \"$@\"";
+    let mut words = ["bash", "-c", script, "bash"].map(str::to_owned).to_vec();
+    words.extend(pod.client_words(&[]));
+    let mut runner = pod.start_runner("data", &[], &words);
+    pod.wait_until_ready();
+    assert_eq!(pod.status("data")["restarts"].as_u64(), Some(0), "it was taken for a crash");
+    assert_eq!(runner.stop().0, Some(0));
+}
+
 #[test]
 fn told_to_stop_at_any_moment_of_the_start_it_stops() {
     let pod = Pod::on_sqlite();

@@ -40,7 +40,6 @@ pub(super) struct Client {
     /// How the supervisor ended, once it has.
     pub(super) ended: Option<processes::Ended>,
     server: Option<(Pid, OwnedFd)>,
-    candidate: Option<Pid>,
     started: Instant,
     next_search: Instant,
     /// What it prints.
@@ -89,7 +88,6 @@ impl Client {
             supervisor,
             ended: None,
             server: None,
-            candidate: None,
             started: Instant::now(),
             next_search: Instant::now(),
             output,
@@ -118,14 +116,10 @@ impl Client {
         }
     }
 
-    /// Looks for the serving process: the one seen twice, since the supervisor starts short-lived helpers too, which
-    /// look like itself until they become what they are.
+    /// Looks for the serving process.
     fn find_server(&mut self) {
-        let found = processes::twin_of(self.supervisor);
-        if found == self.candidate {
-            self.server = found.and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
-        }
-        self.candidate = found;
+        self.server = processes::twin_of(self.supervisor)
+            .and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
         let pause = if self.started.elapsed() < START { SEARCH } else { SEARCH_LATER };
         self.next_search = Instant::now() + pause;
     }
@@ -160,7 +154,6 @@ impl Client {
     /// The supervisor is stopped first: it would start another child, and its process id names the file.
     pub(super) fn ask_to_hand_over(&mut self) -> Result<PathBuf> {
         if self.server.is_none() {
-            self.candidate = processes::twin_of(self.supervisor);
             self.find_server();
         }
         let server =
