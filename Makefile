@@ -30,6 +30,7 @@ setup: ## Installs what tests and checks need (Debian packages; pinned tools in 
 .PHONY: kubernetes
 kubernetes: setup ## Builds the Kubernetes that tests run against, once; about ten minutes (needs Go).
 	tests/kubernetes/build
+	tests/kubernetes/snapshots/build
 
 .PHONY: helm
 helm: ## Builds the Helm that the chart is tested with, once; about two minutes (needs Go).
@@ -43,6 +44,7 @@ cluster: kubernetes ## A control plane to play with, juicefs-sidecar installed; 
 test: setup ## Runs all tests.
 	@# Without Go the tests that need it say that they are skipped; only the gate insists.
 	tests/kubernetes/build || test -z "$$CI"
+	tests/kubernetes/snapshots/build || test -z "$$CI"
 	tests/helm/build || test -z "$$CI"
 	cargo test --locked
 
@@ -69,6 +71,7 @@ without_policies := registration::the_policy_warns
 .PHONY: test-versions
 test-versions: setup ## Runs tests in a cluster of Kubernetes 1.28, too, which is built once; fifteen minutes at first (needs Go).
 	KUBERNETES_RELEASE=1.28 tests/kubernetes/build
+	tests/kubernetes/snapshots/build
 	KUBERNETES_RELEASE=1.28 CI=true cargo test --locked --test cluster -- $(older_tests) --skip $(without_policies)
 
 .PHONY: golden

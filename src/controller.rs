@@ -2,9 +2,10 @@
 //!
 //! It keeps certificates and registration as they are to be ([`keeper`]), tells of pods that have no client
 //! ([`watchdog`]) and of a configuration that cannot be used ([`configuration`]), and keeps the secrets that clients
-//! read ([`secrets`]). It makes, expands and removes volumes ([`provision`]), with a worker beside it ([`worker`]). Of
-//! several processes one works, by a Lease ([`lease`]). What is to be is decided by pure functions
-//! ([`crate::tls::rotation`], [`registration`], [`watchdog::judge`]); the rest reads, asks them, and writes.
+//! read ([`secrets`]). It makes, expands and removes volumes and their snapshots ([`provision`], [`snapshots`]), with a
+//! worker beside it ([`worker`]). Of several processes one works, by a Lease ([`lease`]). What is to be is decided by
+//! pure functions ([`crate::tls::rotation`], [`registration`], [`watchdog::judge`]); the rest reads, asks them, and
+//! writes.
 
 pub mod answered;
 pub mod certificates;
@@ -20,6 +21,7 @@ pub mod publish;
 pub mod registration;
 pub mod rights;
 pub mod secrets;
+pub mod snapshots;
 pub mod start;
 pub mod watchdog;
 pub mod worker;
@@ -35,14 +37,15 @@ use self::{
     janitor::Janitor,
     keeper::{Keeper, Source},
     lease::{Candidate, Timing},
-    provision::Provisioner,
+    provision::{Provisioner, Watched},
     publish::Publisher,
     registration::Settings,
     secrets::ClaimSecrets,
+    snapshots::Contents,
     watchdog::Watchdog,
     worker::Worker,
 };
-use crate::{cluster::follow_storage, config::Config, telemetry::ControllerMetrics, volume::Catalog};
+use crate::{cluster::follow_storage, telemetry::ControllerMetrics, volume::Catalog};
 
 /// The label that says who looks after an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -66,6 +69,10 @@ pub enum Task {
     Expand,
     /// Removing one.
     Delete,
+    /// Taking a snapshot.
+    Snapshot,
+    /// Removing one.
+    RemoveSnapshot,
     /// Keeping a user secret that volumes need.
     Hold,
     /// Ending the clients of a pod whose application has ended.
@@ -78,13 +85,15 @@ pub enum Task {
 
 impl Task {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Registration,
         Self::Configuration,
         Self::Secrets,
         Self::Provision,
         Self::Expand,
         Self::Delete,
+        Self::Snapshot,
+        Self::RemoveSnapshot,
         Self::Hold,
         Self::Jobs,
         Self::Release,
@@ -100,6 +109,8 @@ impl Task {
             Self::Provision => "provision",
             Self::Expand => "expand",
             Self::Delete => "delete",
+            Self::Snapshot => "snapshot",
+            Self::RemoveSnapshot => "remove-snapshot",
             Self::Hold => "hold",
             Self::Jobs => "jobs",
             Self::Release => "release",
@@ -185,7 +196,9 @@ impl Controller {
             )
         });
         let (storage, objects) = watch::channel(Catalog::default());
-        let provisioning = self.provisioning.as_ref().map(|how| self.provision(how, objects.clone(), config));
+        let (snapshots, contents) = watch::channel(Contents::default());
+        let watched = Watched { storage: objects.clone(), snapshots: contents, config };
+        let provisioning = self.provisioning.as_ref().map(|how| self.provision(how, watched));
         tokio::join!(
             keeper.run(self.client.clone(), namespace),
             Arc::new(watchdog).run(selectors, excluded),
@@ -210,26 +223,21 @@ impl Controller {
             },
             async {
                 if let Some(provisioning) = provisioning {
-                    provisioning.await;
+                    let snapshots = snapshots::follow(self.client.clone(), &self.settings.driver, snapshots);
+                    tokio::join!(provisioning, snapshots);
                 }
             },
         );
     }
 
-    /// Makes, expands and removes volumes for ever, whenever the Lease of who does so is ours.
-    async fn provision(
-        &self,
-        how: &Provisioning,
-        storage: watch::Receiver<Catalog>,
-        config: watch::Receiver<Option<Arc<Config>>>,
-    ) {
+    /// Makes, expands and removes volumes and their snapshots for ever, whenever the Lease of who does so is ours.
+    async fn provision(&self, how: &Provisioning, watched: Watched) {
         let (client, driver) = (&self.client, &self.settings.driver);
         let events = Events::new(client.clone(), &self.pod, events::REGULAR, self.metrics.clone());
         let begin = || {
             let worker = how.worker.as_ref().map(Worker::new);
-            let (storage, config) = (storage.clone(), config.clone());
-            let (events, metrics) = (events.clone(), self.metrics.clone());
-            Provisioner::new(client.clone(), driver.clone(), worker, storage, config, events, metrics)
+            let (watched, events, metrics) = (watched.clone(), events.clone(), self.metrics.clone());
+            Provisioner::new(client.clone(), driver.clone(), worker, watched, events, metrics)
         };
         if how.worker.is_none() {
             tracing::warn!(

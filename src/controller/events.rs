@@ -51,6 +51,12 @@ pub enum Reason {
     VolumeDataRemoval,
     /// A volume that is to go does not, and why.
     VolumeFailedDelete,
+    /// A snapshot was taken.
+    SnapshotTaken,
+    /// It was not, or one that is said to be there was not found, and why.
+    SnapshotFailed,
+    /// A snapshot that is to go does not, and why.
+    SnapshotFailedDelete,
     /// A user secret that volumes need could not be kept, and why.
     SecretNotHeld,
     /// The application of a pod has ended for good, and its clients are ended.
@@ -63,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// All there are.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ClientMissing,
         Self::SecretNotOurs,
         Self::CredentialsNotOurs,
@@ -78,6 +84,9 @@ impl Reason {
         Self::VolumeDataKept,
         Self::VolumeDataRemoval,
         Self::VolumeFailedDelete,
+        Self::SnapshotTaken,
+        Self::SnapshotFailed,
+        Self::SnapshotFailedDelete,
         Self::SecretNotHeld,
         Self::ClientsEnded,
         Self::MountDetached,
@@ -101,6 +110,9 @@ impl Reason {
             Self::VolumeDataKept => "VolumeDataKept",
             Self::VolumeDataRemoval => "VolumeDataRemoval",
             Self::VolumeFailedDelete => "VolumeFailedDelete",
+            Self::SnapshotTaken => "SnapshotTaken",
+            Self::SnapshotFailed => "SnapshotCreationFailed",
+            Self::SnapshotFailedDelete => "SnapshotDeleteError",
             Self::SecretNotHeld => "SecretNotHeld",
             Self::ClientsEnded => "ClientsEnded",
             Self::MountDetached => "MountDetached",
@@ -121,8 +133,12 @@ impl Reason {
             | Self::QuotaNotSet
             | Self::VolumeDataClone => "Provision",
             Self::VolumeResizeSuccessful | Self::VolumeResizeFailed => "Expand",
+            Self::SnapshotTaken | Self::SnapshotFailed => "Snapshot",
             Self::SecretNotHeld => "HoldSecret",
-            Self::VolumeDataKept | Self::VolumeDataRemoval | Self::VolumeFailedDelete => "Delete",
+            Self::VolumeDataKept
+            | Self::VolumeDataRemoval
+            | Self::VolumeFailedDelete
+            | Self::SnapshotFailedDelete => "Delete",
         }
     }
 }

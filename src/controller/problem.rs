@@ -90,9 +90,9 @@ pub enum Problem {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// A volume stays because of another problem.
+    /// A volume, or a snapshot, stays because of another problem.
     #[error(
-        "{problem}; if that will never be, annotate the volume {annotation}=true, and it goes without its data"
+        "{problem}; if that will never be, annotate what is to go with {annotation}=true, and it goes without its data"
     )]
     KeepsVolume {
         /// The problem.

@@ -15,9 +15,12 @@ pub mod paths;
 pub mod removal;
 pub mod schedule;
 pub mod silent;
+mod snapshot;
 pub mod source;
 pub mod volume;
 pub mod work;
+
+pub use self::{deletion::GIVE_UP, finalizer::SETTLED};
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +40,7 @@ use super::{
     Task,
     events::{Events, Reason},
     problem::Problem,
+    snapshots::{self, Contents},
     worker::{NotDone, Worker},
 };
 use crate::{
@@ -56,13 +60,23 @@ const MOST_REMOVALS: usize = 2;
 /// Trees that are cloned at the same time, for the same reason.
 const MOST_CLONES: usize = 2;
 
+/// What the provisioner learns of by watching.
+#[derive(Clone)]
+pub struct Watched {
+    /// The storage objects.
+    pub storage: watch::Receiver<Catalog>,
+    /// The contents of snapshots of our driver.
+    pub snapshots: watch::Receiver<Contents>,
+    /// The `ConfigMap`.
+    pub config: watch::Receiver<Option<Arc<Config>>>,
+}
+
 /// What the provisioner works with.
 pub struct Provisioner {
     client: Client,
     driver: String,
     worker: Option<Worker>,
-    storage: watch::Receiver<Catalog>,
-    config: watch::Receiver<Option<Arc<Config>>>,
+    watched: Watched,
     credentials: Credentials,
     silent: Silent,
     paths: Paths,
@@ -82,38 +96,24 @@ impl Provisioner {
         client: Client,
         driver: String,
         worker: Option<Worker>,
-        storage: watch::Receiver<Catalog>,
-        config: watch::Receiver<Option<Arc<Config>>>,
+        watched: Watched,
         events: Events,
         metrics: ControllerMetrics,
     ) -> Self {
         let credentials = Credentials::new(client.clone());
         let (silent, paths, held) = (Silent::default(), Paths::default(), Held::default());
         let clones = Semaphore::new(MOST_CLONES);
-        Self {
-            client,
-            driver,
-            worker,
-            storage,
-            config,
-            credentials,
-            silent,
-            paths,
-            clones,
-            held,
-            events,
-            metrics,
-        }
+        Self { client, driver, worker, watched, credentials, silent, paths, clones, held, events, metrics }
     }
 
     /// Goes on for ever, with so many things at the same time.
     pub async fn run(self: Arc<Self>, most: usize) {
-        let mut config = self.config.clone();
+        let mut config = self.watched.config.clone();
         // What the ConfigMap says matters to where things are, so nothing is done before it is known.
         if config.wait_for(Option::is_some).await.is_err() {
             return;
         }
-        let mut storage = self.storage.clone();
+        let Watched { mut storage, mut snapshots, .. } = self.watched.clone();
         storage.mark_changed();
         let (mut schedule, mut running) = (Schedule::default(), Running::new());
         let mut look_at: Option<Instant> = None;
@@ -122,11 +122,15 @@ impl Provisioner {
             let wake = schedule.wake(has_room(&schedule, &running, most));
             tokio::select! {
                 Ok(()) = storage.changed(), if look_at.is_none() => look_at = Some(Instant::now() + SETTLE),
+                Ok(()) = snapshots.changed(), if look_at.is_none() => look_at = Some(Instant::now() + SETTLE),
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
                     look_at = None;
                     let catalog = storage.borrow_and_update().clone();
                     self.paths.saw(&catalog, Instant::now());
-                    schedule.update(candidates::candidates(&catalog, &self.driver), Instant::now());
+                    let mut all = candidates::candidates(&catalog, &self.driver);
+                    let contents = snapshots.borrow_and_update().clone();
+                    all.extend(contents.values().filter_map(|one| Some((one.item()?, Arc::clone(&one.created)))));
+                    schedule.update(all, Instant::now());
                 }
                 Some(ended) = running.join_next(), if !running.is_empty() => {
                     // One that has panicked has been told, and stays as it is until the next start.
@@ -150,6 +154,8 @@ impl Provisioner {
                     Item::Provision(claim) => this.provision(claim).await,
                     Item::Expand(claim) => this.expand(claim).await,
                     Item::Delete(volume) => this.delete(volume).await,
+                    Item::Snapshot(content) => this.snapshot(content).await,
+                    Item::RemoveSnapshot(content) => this.remove_snapshot(content).await,
                     Item::Hold(namespace, name) => this.hold_secret(namespace, name).await,
                 };
                 (item, outcome, started.elapsed())
@@ -168,6 +174,8 @@ impl Provisioner {
             Item::Provision(claim) => (Task::Provision, &claim.name),
             Item::Expand(claim) => (Task::Expand, &claim.name),
             Item::Delete(volume) => (Task::Delete, volume),
+            Item::Snapshot(content) => (Task::Snapshot, content),
+            Item::RemoveSnapshot(content) => (Task::RemoveSnapshot, content),
             Item::Hold(_, secret) => (Task::Hold, secret),
         };
         self.metrics.reconciled(task, outcome.as_ref().map_or_else(Problem::outcome, |()| "ok"), took);
@@ -182,6 +190,8 @@ impl Provisioner {
                         Item::Provision(_) => Reason::ProvisioningFailed,
                         Item::Expand(_) => Reason::VolumeResizeFailed,
                         Item::Delete(_) => Reason::VolumeFailedDelete,
+                        Item::Snapshot(_) => Reason::SnapshotFailed,
+                        Item::RemoveSnapshot(_) => Reason::SnapshotFailedDelete,
                         Item::Hold(..) => Reason::SecretNotHeld,
                     };
                     let about = about(item);
@@ -190,7 +200,7 @@ impl Provisioner {
             }
         }
         self.metrics.not_provisioned(schedule.failing(|item| matches!(item, Item::Provision(_))));
-        self.metrics.not_deleted(schedule.failing(is_removal));
+        self.metrics.not_deleted(schedule.failing(|item| matches!(item, Item::Delete(_))));
     }
 
     async fn tell(&self, item: &Item, kind: EventType, reason: Reason, note: &str) {
@@ -215,12 +225,17 @@ impl Provisioner {
 
     /// The storage objects of this moment.
     fn catalog(&self) -> Catalog {
-        self.storage.borrow().clone()
+        self.watched.storage.borrow().clone()
+    }
+
+    /// The contents of snapshots of this moment.
+    fn snapshots(&self) -> Contents {
+        self.watched.snapshots.borrow().clone()
     }
 
     /// The `ConfigMap`, once it has been read.
     fn config(&self) -> Arc<Config> {
-        self.config.borrow().clone().unwrap_or_default()
+        self.watched.config.borrow().clone().unwrap_or_default()
     }
 
     /// Whether directories have quotas at all.
@@ -269,10 +284,14 @@ fn about(item: &Item) -> ObjectReference {
             ("PersistentVolumeClaim", namespace, claim.name.to_string(), Some(claim.uid.to_string()))
         }
         Item::Delete(name) => ("PersistentVolume", None, name.to_string(), None),
+        Item::Snapshot(name) | Item::RemoveSnapshot(name) => {
+            ("VolumeSnapshotContent", None, name.to_string(), None)
+        }
         Item::Hold(namespace, name) => ("Secret", Some(namespace.to_string()), name.to_string(), None),
     };
+    let api_version = if kind == "VolumeSnapshotContent" { snapshots::API_VERSION } else { "v1" };
     ObjectReference {
-        api_version: Some("v1".to_owned()),
+        api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),
         namespace,
         name: Some(name),
@@ -288,5 +307,5 @@ fn has_room(schedule: &Schedule, running: &Running, most: usize) -> impl Fn(&Ite
 }
 
 fn is_removal(item: &Item) -> bool {
-    matches!(item, Item::Delete(_))
+    matches!(item, Item::Delete(_) | Item::RemoveSnapshot(_))
 }

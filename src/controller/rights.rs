@@ -12,6 +12,7 @@ use kube::{Api, Client, api::PostParams};
 use super::{
     certificates::{AUTHORITY, SERVING},
     registration::{DRIVERS, NAME},
+    snapshots::GROUP,
 };
 
 /// A right: verbs on a resource, perhaps on one object only.
@@ -85,6 +86,9 @@ pub fn needed<'a>(needs: &Needs<'a>) -> Vec<Right<'a>> {
         rights.push(cluster(&["create", "patch", "delete"], "", "persistentvolumes"));
         rights.push(cluster(&["patch"], "", "persistentvolumeclaims/status"));
         rights.push(cluster(&["get"], "", "nodes"));
+        rights.push(cluster(&["get", "list", "watch", "patch"], GROUP, "volumesnapshotcontents"));
+        rights.push(cluster(&["patch"], GROUP, "volumesnapshotcontents/status"));
+        rights.push(cluster(&["get"], GROUP, "volumesnapshots"));
     }
     // The secrets themselves may be granted namespace by namespace; what is missing there is told claim by claim.
     if needs.claim_secrets || needs.provisioning {

@@ -39,10 +39,14 @@ pub(crate) fn shared() -> Option<&'static ControlPlane> {
     SHARED.get_or_init(ControlPlane::start).as_ref()
 }
 
-/// The `kube` program, if `make kubernetes` has built it. The gate insists on it.
+/// The `kube` program, if `make kubernetes` has built it.
 fn program() -> Option<PathBuf> {
-    let build = directory().join("build");
-    let output = Command::new(build).arg("--where").output().expect("tests/kubernetes/build runs");
+    built(&directory().join("build"))
+}
+
+/// What a script builds, if it has. The gate insists on it.
+fn built(script: &Path) -> Option<PathBuf> {
+    let output = Command::new(script).arg("--where").output().expect("a script that builds");
     let program = PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end());
     if program.exists() {
         return Some(program);
@@ -89,6 +93,17 @@ impl ControlPlane {
             panic!("no control plane: up ended with {status:?}; the reason is above");
         }
         Some(Self { up, state, program })
+    }
+
+    /// Starts one that has snapshots, and the controller of snapshots that clusters have.
+    pub(crate) fn start_with_snapshots() -> Option<Self> {
+        Self::snapshots()?;
+        Self::start_with(["--snapshots".as_ref()])
+    }
+
+    /// The kinds of snapshots and their controller, if `make kubernetes` has built them: a directory.
+    pub(crate) fn snapshots() -> Option<PathBuf> {
+        built(&directory().join("snapshots/build"))
     }
 
     /// Where its files are: logs in `log/`, process ids in `run/`, kubeconfigs.

@@ -3,6 +3,7 @@
 
 mod between;
 mod clone;
+mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +54,15 @@ struct Sweep {
 
 impl Sweep {
     async fn new() -> Option<Self> {
-        let plane = ControlPlane::start()?;
+        Some(Self::of(ControlPlane::start()?).await)
+    }
+
+    /// One in a cluster that has snapshots.
+    async fn with_snapshots() -> Option<Self> {
+        Some(Self::of(ControlPlane::start_with_snapshots()?).await)
+    }
+
+    async fn of(plane: ControlPlane) -> Self {
         manifests::install(&plane);
         // It registers, and has no more to do than with claims.
         drop(controller(&plane, &["--provisioner=false", "--leader-election=false"]).await);
@@ -62,7 +71,7 @@ impl Sweep {
         let kubeconfig = between::api_server(&plane, &kubeconfig, &steps).await;
         let worker = plane.state().join("worker");
         between::worker(file_system::shared().socket(), &worker, &steps);
-        Some(Self { plane, client, steps, kubeconfig, worker })
+        Self { plane, client, steps, kubeconfig, worker }
     }
 
     fn controller(&self) -> Program {

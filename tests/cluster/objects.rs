@@ -10,7 +10,8 @@ use kube::{
 use serde_json::{Value, json};
 
 /// Kinds that are in no namespace.
-const CLUSTER_WIDE: [&str; 4] = ["Node", "Namespace", "PersistentVolume", "StorageClass"];
+const CLUSTER_WIDE: [&str; 6] =
+    ["Node", "Namespace", "PersistentVolume", "StorageClass", "VolumeSnapshotClass", "VolumeSnapshotContent"];
 
 /// The documents of a file; none of one that is not YAML.
 pub(crate) fn parse(path: &Path) -> Vec<Value> {

@@ -3,6 +3,7 @@
 mod clone;
 mod deletion;
 mod expansion;
+mod snapshot;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Secret};
 use kube::{
@@ -32,7 +33,7 @@ struct Cluster {
 async fn cluster() -> Option<&'static Cluster> {
     static SHARED: OnceCell<Option<Cluster>> = OnceCell::const_new();
     let made = SHARED.get_or_init(async || {
-        let plane = ControlPlane::start()?;
+        let plane = ControlPlane::start_with_snapshots()?;
         manifests::install(&plane);
         let worker = format!("--worker={}", file_system::shared().socket().display());
         let controller = controller(&plane, &[&worker]).await;
@@ -52,14 +53,18 @@ struct Place {
 impl Place {
     /// One with a class of these parameters and fields.
     async fn new(name: &str, parameters: Value, more: Value) -> Option<Self> {
-        let plane = &cluster().await?.plane;
+        Some(Self::of(&cluster().await?.plane, name, parameters, more).await)
+    }
+
+    /// One of another cluster.
+    async fn of(plane: &ControlPlane, name: &str, parameters: Value, more: Value) -> Self {
         let client = plane.client().await;
         plane.namespace(name, &[]).await;
         let file_system = file_system::shared().one();
         create(&client, file_system.secret(name, "user"), false).await.unwrap();
         let place = Self { client, name: name.to_owned(), file_system };
         place.class(name, parameters, more).await;
-        Some(place)
+        place
     }
 
     /// One more class, of the same file system.

@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, api::PostParams};
 
-pub(crate) use self::used::compare;
+pub(crate) use self::used::{all_of, compare};
 use super::{control_plane, manifests};
 
 /// Verb, group, resource, namespace (empty: the whole cluster), name (empty: any), and whether that is allowed.

@@ -20,6 +20,10 @@ pub enum Item {
     Expand(ClaimKey),
     /// A volume, by name, whose claim is gone.
     Delete(Arc<str>),
+    /// A content of a snapshot, by name, that is not ready to use.
+    Snapshot(Arc<str>),
+    /// One that is to go, and its data with it.
+    RemoveSnapshot(Arc<str>),
     /// A user secret, by namespace and name, without which data could not be removed.
     Hold(Arc<str>, Arc<str>),
 }

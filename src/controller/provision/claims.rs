@@ -19,7 +19,7 @@ use super::{
     work::{self, MadeBy},
 };
 use crate::{
-    controller::{MANAGER, events::Reason, problem::Problem},
+    controller::{MANAGER, events::Reason, problem::Problem, snapshots::handle::is_among_snapshots},
     outcome::{Code, Refusal},
     volume::{
         Catalog, Claim, StorageClass,
@@ -156,6 +156,13 @@ impl Provisioner {
             let what = format!("its directory would be {directory:?}, {reason}");
             Refusal::new(Code::ClaimUnusable, place, what, "correct pathPattern or subdir in its class")
         })?;
+        if is_among_snapshots(&directory) {
+            let place =
+                format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, claim.metadata.name);
+            let what = format!("its directory would be {directory:?}, where snapshots are");
+            let remedy = "correct pathPattern or subdir in its class";
+            return Err(Refusal::new(Code::ClaimUnusable, place, what, remedy).into());
+        }
         let in_the_way = |other| {
             Problem::Waits(format!(
                 "the data of volume {other}, at or around {directory:?}, is being removed first"

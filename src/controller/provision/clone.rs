@@ -1,4 +1,4 @@
-//! Fills the directory of a volume to be with what another one has.
+//! Fills the directory of a volume to be with what another one has, or a snapshot.
 //!
 //! The client shows a clone when it is complete, so a directory that is there is one that is done, or somebody else's.
 //! Which of the two is known from a condition of the claim, written before the first attempt and after a look that found
@@ -14,7 +14,7 @@ use super::{
     candidates::{ClaimKey, Item},
     expansion::conditions,
     paths::Purpose,
-    source::{self, Origin, Source},
+    source::{self, FileSystem, Origin, Source},
     work,
 };
 use crate::{
@@ -56,7 +56,12 @@ impl Provisioner {
         if marked && self.is_there(target).await? {
             return Ok(whom);
         }
-        let origin = source::origin(source, claim, &self.catalog(), &self.config(), &self.driver)?;
+        let origin = match source {
+            Source::Claim(name) => {
+                source::origin(name, claim, &self.catalog(), &self.config(), &self.driver)?
+            }
+            Source::Snapshot(name) => self.origin_of_snapshot(claim, name).await?,
+        };
         source::check(&origin, claim, target.bytes, target.path)?;
         let busy = |_| Problem::Turn("other volumes are being cloned first");
         let _turn = self.clones.try_acquire().map_err(busy)?;
@@ -75,7 +80,7 @@ impl Provisioner {
             }
             self.mark(key, message).await?;
         }
-        let clone = work::clone(worker, target.access, origin.path.clone(), target.path.clone());
+        let clone = work::clone(worker, target.access, origin.path.clone(), target.path.clone(), work::MODE);
         let what = format!("what {} has is being cloned", origin.whom);
         let item = Item::Provision(key.clone());
         match self.telling(&item, Reason::VolumeDataClone, &what, clone).await {
@@ -96,13 +101,19 @@ impl Provisioner {
         origin: &Origin,
         target: &Target<'_>,
     ) -> Result<(), Problem> {
-        if origin.secret == *target.secret {
-            return Ok(());
-        }
-        let theirs = self.access(&origin.secret, &format!("persistentvolume {:?}", origin.volume)).await?;
-        let theirs = self.identity(&theirs, &origin.secret).await?;
-        let own = self.identity(target.access, target.secret).await?;
-        if own.is_some() && own == theirs {
+        let is_same = match &origin.file_system {
+            FileSystem::By(secret, _) if secret == target.secret => true,
+            FileSystem::By(secret, volume) => {
+                let theirs = self.access(secret, &format!("persistentvolume {volume:?}")).await?;
+                let theirs = self.identity(&theirs, secret).await?;
+                theirs.is_some() && theirs == self.identity(target.access, target.secret).await?
+            }
+            FileSystem::Known(uuid) => {
+                let own = self.identity(target.access, target.secret).await?;
+                own.is_some_and(|own| own.uuid == *uuid)
+            }
+        };
+        if is_same {
             return Ok(());
         }
         let what = format!("the data of {} is in another file system", origin.whom);

@@ -27,8 +27,8 @@ use crate::{
     worker::{Identity, Kind},
 };
 
-/// Annotation of a volume, with the value `true`: its data is given up, wherever it is.
-const GIVE_UP: &str = "sidecar.juicefs.com/give-up-data";
+/// Annotation of a volume or of the content of a snapshot, with the value `true`: its data is given up, wherever it is.
+pub const GIVE_UP: &str = "sidecar.juicefs.com/give-up-data";
 
 impl Provisioner {
     /// Takes a volume away, if it still is to go.
@@ -222,6 +222,6 @@ fn claim_of(volume: &PersistentVolume, catalog: &Catalog) -> Option<String> {
 }
 
 /// What may last for ever has to have an end that people can choose.
-fn with_way_out(problem: Problem) -> Problem {
+pub(super) fn with_way_out(problem: Problem) -> Problem {
     Problem::KeepsVolume { problem: Box::new(problem), annotation: GIVE_UP }
 }

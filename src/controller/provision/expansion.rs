@@ -68,7 +68,7 @@ impl Provisioner {
     }
 
     /// How many bytes a volume may hold, by what the object says now.
-    async fn capacity(&self, name: &str) -> Result<u64, Problem> {
+    pub(super) async fn capacity(&self, name: &str) -> Result<u64, Problem> {
         let volumes = Api::<api::PersistentVolume>::all(self.client.clone());
         let found = volumes.get(name).await.map_err(Problem::api(format!("persistentvolume {name:?}")))?;
         Ok(found.spec.and_then(|spec| bytes(spec.capacity.as_ref()?)).unwrap_or_default())

@@ -17,14 +17,14 @@ use tokio::sync::Mutex;
 
 use super::{Provisioner, candidates::holds_its_secret};
 use crate::{
-    controller::problem::Problem,
-    volume::{PersistentVolume, attributes::SECRET_FINALIZER, objects::SecretReference},
+    controller::{problem::Problem, snapshots::content::Content},
+    volume::{Catalog, PersistentVolume, attributes::SECRET_FINALIZER, objects::SecretReference},
 };
 
 /// As the Go driver calls it (contract 5.2).
 const FINALIZER: &str = "juicefs.com/finalizer";
-/// Annotation of a volume, with its UID: its data was removed, or is to stay, and only its secret and itself are left.
-pub(super) const SETTLED: &str = "sidecar.juicefs.com/data-settled";
+/// Annotation of a volume or of the content of a snapshot, with its UID: its data was removed, or is to stay, and only its secret and itself are left.
+pub const SETTLED: &str = "sidecar.juicefs.com/data-settled";
 
 /// What is known of secrets. Whoever holds one or lets it go has this locked, so that of two volumes that go at the
 /// same time the later one sees that the earlier one needs nothing any more.
@@ -37,6 +37,8 @@ struct Known {
     held: HashSet<(Arc<str>, Arc<str>)>,
     /// Volumes that are settled and may still be there, by name.
     settled: HashSet<String>,
+    /// Contents of snapshots, likewise.
+    settled_snapshots: HashSet<String>,
 }
 
 impl Provisioner {
@@ -84,14 +86,40 @@ impl Provisioner {
             self.note_settled(name, uid).await?;
             noted = true;
         }
-        known.settled.retain(|settled| catalog.volume(settled).is_some());
         known.settled.insert(name.to_owned());
+        let note = async || if noted { Ok(()) } else { self.note_settled(name, uid).await };
+        self.release(&mut known, secret, &catalog, note).await
+    }
+
+    /// Lets the secret of a snapshot go when nothing else needs it; before that it is noted that its data is settled.
+    pub(super) async fn release_secret_of_snapshot(
+        &self,
+        secret: &SecretReference,
+        content: &Content,
+        note: impl AsyncFnOnce() -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let mut known = self.held.0.lock().await;
+        known.settled_snapshots.retain(|settled| self.snapshots().contains_key(&**settled));
+        known.settled_snapshots.insert(content.name.to_string());
+        self.release(&mut known, secret, &self.catalog(), note).await
+    }
+
+    async fn release(
+        &self,
+        known: &mut Known,
+        secret: &SecretReference,
+        catalog: &Catalog,
+        note: impl AsyncFnOnce() -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        known.settled.retain(|settled| catalog.volume(settled).is_some());
         let needs = |other: &Arc<PersistentVolume>| {
             !known.settled.contains(&*other.metadata.name)
                 && other.spec.is_deleted_with_claim
                 && other.secret() == Some(secret)
         };
-        if catalog.volumes_of(&self.driver).any(needs) {
+        let needs_too =
+            |other: &Arc<Content>| !known.settled_snapshots.contains(&*other.name) && other.needs(secret);
+        if catalog.volumes_of(&self.driver).any(needs) || self.snapshots().values().any(needs_too) {
             return Ok(());
         }
         if let Some(mut found) = self.found(secret).await? {
@@ -99,9 +127,7 @@ impl Provisioner {
             let before = finalizers.len();
             finalizers.retain(|one| one != FINALIZER);
             if finalizers.len() != before {
-                if !noted {
-                    self.note_settled(name, uid).await?;
-                }
+                note().await?;
                 self.replace(secret, &found).await?;
             }
         }

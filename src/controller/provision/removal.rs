@@ -4,6 +4,7 @@
 use super::volume::{DIRECTORY, PROVISIONED_BY};
 use crate::{
     config::Config,
+    controller::snapshots::handle::is_among_snapshots,
     volume::{
         Catalog, PersistentVolume,
         directory::{self, overlap},
@@ -65,6 +66,9 @@ fn remove(
         return Err(format!(
             "it was made as {recorded:?} and says {directory:?} now: somebody has edited it"
         ));
+    }
+    if is_among_snapshots(&directory) {
+        return Err(format!("its directory is {directory:?}, where snapshots are"));
     }
     let path = SubPath::try_from(directory.clone()).map_err(|reason| format!("{directory:?} is {reason}"))?;
     let own = volume.secret().cloned().unwrap_or_default();
@@ -148,11 +152,17 @@ mod tests {
             (Some(".trash/x"), None),
             (Some("a\nb"), None),
             (Some("a,subdir=b"), None),
+            (Some(".snapshots"), None),
+            (Some("/.snapshots/u-1/"), None),
+            (Some("a/../.snapshots/u-1"), None),
+            (Some(".snapshots1"), Some(".snapshots1")),
+            (Some("a/.snapshots"), Some("a/.snapshots")),
         ] {
             let found = removed(&volume("pv-1", path, &[], "x"), &[]).map(|(path, _)| path);
             assert_eq!(found.as_deref(), cleaned, "{path:?}");
         }
         assert_eq!(removed(&volume("pv", Some("a"), &["subdir=/base"], "x"), &[]).unwrap().0, "base/a");
+        assert_eq!(removed(&volume("pv", Some("a"), &["subdir=/.snapshots"], "x"), &[]), None);
         assert_eq!(removed(&volume("pv", None, &["subdir=/base"], "x"), &[]).unwrap().0, "base");
     }
 

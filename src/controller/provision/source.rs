@@ -6,27 +6,33 @@ use std::{num::NonZero, sync::Arc};
 use super::candidates::volume_of;
 use crate::{
     config::Config,
-    controller::problem::Problem,
+    controller::{problem::Problem, snapshots::GROUP},
     outcome::{Code, Refusal},
     volume::{
-        Catalog, Claim,
+        Catalog, Claim, PersistentVolume,
         directory::{self, overlap},
         objects::SecretReference,
     },
     worker::SubPath,
 };
 
-/// The volume of another claim of the namespace.
+/// What a claim can begin with; all of it is in its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The other claim.
-    pub claim: Arc<str>,
+pub enum Source {
+    /// The volume of another claim.
+    Claim(Arc<str>),
+    /// A snapshot.
+    Snapshot(Arc<str>),
 }
 
 impl Source {
     /// What people know it by.
     pub fn whom(&self, claim: &Claim) -> String {
-        format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, self.claim)
+        let (kind, name) = match self {
+            Self::Claim(name) => ("persistentvolumeclaim", name),
+            Self::Snapshot(name) => ("volumesnapshot", name),
+        };
+        format!("{kind} \"{}/{name}\"", claim.metadata.namespace)
     }
 }
 
@@ -35,14 +41,21 @@ impl Source {
 pub struct Origin {
     /// What people know it by.
     pub whom: String,
-    /// The volume.
-    pub volume: Arc<str>,
-    /// What leads to its file system.
-    pub secret: SecretReference,
+    /// Which file system it is in.
+    pub file_system: FileSystem,
     /// Its directory.
     pub path: SubPath,
-    /// How many bytes it may hold.
+    /// How many bytes it may hold; 0 where nobody knows.
     pub bytes: u64,
+}
+
+/// A file system, by what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// What leads to it, and the volume that says so.
+    By(SecretReference, Arc<str>),
+    /// Its UUID.
+    Known(String),
 }
 
 /// What a claim is to begin with; `None` if it is to be empty.
@@ -51,30 +64,33 @@ pub fn source(claim: &Claim) -> Result<Option<Source>, Refusal> {
     // The newer field says at least as much as the other.
     let Some(wanted) = spec.data_source_ref.as_ref().or(spec.data_source.as_ref()) else { return Ok(None) };
     if !wanted.namespace.is_empty() && wanted.namespace != metadata.namespace {
-        let remedy = "name a claim of the same namespace";
+        let remedy = "name a claim or a snapshot of the same namespace";
         return Err(refused(claim, "the data of other namespaces is not given to claims", remedy));
     }
-    if !wanted.api_group.is_empty() || &*wanted.kind != "PersistentVolumeClaim" {
-        let what = format!(
-            "is a {:?} of {:?}; volumes are made from other claims only",
-            wanted.kind, wanted.api_group
-        );
-        return Err(refused(claim, what, "name a persistentvolumeclaim, or leave it out and copy the data"));
+    match (&*wanted.api_group, &*wanted.kind) {
+        ("", "PersistentVolumeClaim") => Ok(Some(Source::Claim(Arc::clone(&wanted.name)))),
+        (GROUP, "VolumeSnapshot") => Ok(Some(Source::Snapshot(Arc::clone(&wanted.name)))),
+        (group, kind) => {
+            let what =
+                format!("is a {kind:?} of {group:?}; volumes are made from other claims and snapshots only");
+            let remedy =
+                "name a persistentvolumeclaim or a volumesnapshot, or leave it out and copy the data";
+            Err(refused(claim, what, remedy))
+        }
     }
-    Ok(Some(Source { claim: Arc::clone(&wanted.name) }))
 }
 
-/// Where it is, once it is there.
+/// Where the volume of another claim of the namespace is, once it is there.
 pub fn origin(
-    source: &Source,
+    name: &Arc<str>,
     claim: &Claim,
     catalog: &Catalog,
     config: &Config,
     driver: &str,
 ) -> Result<Origin, Problem> {
     let namespace = &claim.metadata.namespace;
-    let whom = source.whom(claim);
-    let Some(other) = catalog.claim(namespace, &source.claim) else {
+    let whom = Source::Claim(Arc::clone(name)).whom(claim);
+    let Some(other) = catalog.claim(namespace, name) else {
         return Err(Problem::Waits(format!("{whom}, which it is to begin with, does not exist")));
     };
     let Some(bytes) = other.status.bytes.map(NonZero::get).filter(|_| !other.spec.volume_name.is_empty())
@@ -86,19 +102,33 @@ pub fn origin(
         let what = format!("{whom} has no volume of {driver}");
         return Err(unusable(what, "name a claim whose volume is in the same file system"));
     };
+    let path = directory(volume, &whom, config, driver).map_err(|(what, remedy)| unusable(what, remedy))?;
+    let secret = volume.secret().cloned().unwrap_or_default();
+    let file_system = FileSystem::By(secret, Arc::clone(&volume.metadata.name));
+    Ok(Origin { whom, file_system, path, bytes })
+}
+
+/// The directory of a volume that something is to be made from; else why that cannot be, and what to do.
+pub fn directory(
+    volume: &PersistentVolume,
+    whom: &str,
+    config: &Config,
+    driver: &str,
+) -> Result<SubPath, (String, &'static str)> {
     if config.moves_volumes() {
         let what = format!(
             "the ConfigMap has a subdir among its mount options, so the data of {whom} may be elsewhere"
         );
-        return Err(unusable(what, "take subdir out of the ConfigMap, or copy the data"));
+        return Err((what, "take subdir out of the ConfigMap, or copy the data"));
     }
-    let directory = directory::of_volume(volume, driver).unwrap_or_else(|| Ok(String::new()))?;
-    let path = SubPath::try_from(directory.clone()).map_err(|reason| {
-        let what = format!("the data of {whom} is in {directory:?}, {reason}");
-        unusable(what, "name a claim whose volume has a directory of its own, or copy the data")
+    let directory = directory::of_volume(volume, driver).unwrap_or_else(|| Ok(String::new()));
+    let directory = directory.map_err(|refusal| {
+        (format!("the directory of {whom} is not known: {refusal}"), "correct what the volume says of it")
     })?;
-    let secret = volume.secret().cloned().unwrap_or_default();
-    Ok(Origin { whom, volume: Arc::clone(&volume.metadata.name), secret, path, bytes })
+    SubPath::try_from(directory.clone()).map_err(|reason| {
+        let what = format!("the data of {whom} is in {directory:?}, {reason}");
+        (what, "use a volume that has a directory of its own, or copy the data")
+    })
 }
 
 /// Whether a claim of so many bytes, with this directory, can begin with it.
@@ -135,7 +165,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::volume::{PersistentVolume, catalog::Writer};
+    use crate::volume::catalog::Writer;
 
     const DRIVER: &str = "csi.juicefs.com";
 
@@ -146,18 +176,33 @@ mod tests {
     }
 
     #[test]
-    fn only_claims_of_the_same_namespace_are_taken() {
-        let of = |more: Value| source(&claim(&more)).map(|found| found.map(|found| found.claim.to_string()));
+    fn only_claims_and_snapshots_of_the_same_namespace_are_taken() {
+        let whom = |found: Source| found.whom(&claim(&json!({})));
+        let of = |more: Value| source(&claim(&more)).map(|found| found.map(whom));
         assert_eq!(of(json!({})).unwrap(), None);
         let old = json!({"kind": "PersistentVolumeClaim", "name": "old"});
-        assert_eq!(of(json!({"dataSource": old})).unwrap().as_deref(), Some("old"));
+        assert_eq!(
+            of(json!({"dataSource": old})).unwrap().as_deref(),
+            Some(r#"persistentvolumeclaim "team/old""#)
+        );
         let same =
             json!({"kind": "PersistentVolumeClaim", "name": "old", "namespace": "team", "apiGroup": ""});
-        assert_eq!(of(json!({"dataSource": old, "dataSourceRef": same})).unwrap().as_deref(), Some("old"));
+        assert_eq!(
+            of(json!({"dataSource": old, "dataSourceRef": same})).unwrap().as_deref(),
+            Some(r#"persistentvolumeclaim "team/old""#)
+        );
+        let snapshot = json!({"kind": "VolumeSnapshot", "name": "then", "apiGroup": GROUP});
+        assert_eq!(
+            of(json!({"dataSource": snapshot})).unwrap().as_deref(),
+            Some(r#"volumesnapshot "team/then""#)
+        );
         for other in [
             json!({"kind": "PersistentVolumeClaim", "name": "old", "namespace": "other"}),
             json!({"kind": "PersistentVolumeClaim", "name": "old", "apiGroup": "x.io"}),
             json!({"kind": "Populator", "name": "old", "apiGroup": "x.io"}),
+            json!({"kind": "VolumeSnapshot", "name": "old"}),
+            json!({"kind": "VolumeSnapshot", "name": "old", "apiGroup": GROUP, "namespace": "other"}),
+            json!({"kind": "VolumeSnapshotContent", "name": "old", "apiGroup": GROUP}),
         ] {
             let refusal = of(json!({"dataSourceRef": other})).unwrap_err();
             assert!(refusal.place.ends_with("spec.dataSource"), "{refusal}");
@@ -168,8 +213,7 @@ mod tests {
         let mut writer = Writer::default();
         writer.apply::<Claim>(serde_json::from_value(old.clone()).unwrap());
         writer.apply::<PersistentVolume>(serde_json::from_value(volume.clone()).unwrap());
-        let source = Source { claim: "old".into() };
-        origin(&source, &claim(&json!({})), writer.catalog(), &Config::default(), DRIVER)
+        origin(&"old".into(), &claim(&json!({})), writer.catalog(), &Config::default(), DRIVER)
     }
 
     #[test]
@@ -181,7 +225,9 @@ mod tests {
             "csi": {"driver": DRIVER, "volumeHandle": "pv", "volumeAttributes": {"subPath": "a/b"},
                     "nodePublishSecretRef": {"namespace": "s", "name": "user"}}}});
         let taken = found(&old, &volume).unwrap();
-        assert_eq!((taken.path.as_str(), taken.bytes, &*taken.secret.name), ("a/b", 2 << 30, "user"));
+        assert_eq!((taken.path.as_str(), taken.bytes), ("a/b", 2 << 30));
+        let secret = SecretReference { namespace: "s".into(), name: "user".into() };
+        assert_eq!(taken.file_system, FileSystem::By(secret, "pv".into()));
         let with = |object: &Value, pointer: &str, value: Value| {
             let mut object = object.clone();
             *object.pointer_mut(pointer).unwrap() = value;
@@ -211,8 +257,7 @@ mod tests {
         let path = |path: &str| SubPath::try_from(path.to_owned()).unwrap();
         let origin = Origin {
             whom: "x".into(),
-            volume: "pv".into(),
-            secret: SecretReference::default(),
+            file_system: FileSystem::Known("u".into()),
             path: path("a/b"),
             bytes: 10,
         };

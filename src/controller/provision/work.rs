@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Everybody may write to a volume's directory, as in those that clients make (contract 5.2).
-const MODE: u32 = 0o777;
+pub const MODE: u32 = 0o777;
 /// What one command may take; the client itself tries for longer.
 const LIMIT: Duration = Duration::from_secs(30);
 /// What the removal of a tree, or its clone, may take before it is begun again.
@@ -70,10 +70,16 @@ pub async fn find(worker: &Worker, access: &Access, path: SubPath) -> Result<boo
     }
 }
 
-/// Makes a directory what another one is, and those above it; one that is there already is left as it is.
-pub async fn clone(worker: &Worker, access: &Access, from: SubPath, to: SubPath) -> Result<(), NotDone> {
+/// Makes a directory what another one is, and those above it, with this mode; what is there already is left as it is.
+pub async fn clone(
+    worker: &Worker,
+    access: &Access,
+    from: SubPath,
+    to: SubPath,
+    mode: u32,
+) -> Result<(), NotDone> {
     if let Some(above) = to.above() {
-        once(worker, access, Task::Create { path: above, mode: MODE, quota: None }, LIMIT).await?;
+        once(worker, access, Task::Create { path: above, mode, quota: None }, LIMIT).await?;
     }
     match once(worker, access, Task::Clone { from, to }, TREE_LIMIT).await {
         Err(NotDone::Failed(Failed { kind: Kind::Exists, .. })) => Ok(()),

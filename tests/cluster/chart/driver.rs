@@ -78,7 +78,6 @@ fn what_cannot_be_is_refused_with_what_to_do() {
         ("mountMode=mountpod|sidecar", "Keep that driver's release and set besideCsiDriver.enabled here"),
         ("image.repository=example.com/juicedata/juicefs-csi-driver", "is the CSI driver. Take `image` away"),
         ("image.tag=v0.32.4", "image.tag: \"v0.32.4\" is a version of the CSI driver"),
-        ("snapshot.enabled=true", "snapshot: There are no snapshots yet"),
         ("controller.enabled=false", "controller.enabled: Without the controller nothing is registered"),
         (
             "controller.leaderElection.leaderElectionNamespace=x",
@@ -108,11 +107,11 @@ fn what_cannot_be_is_refused_with_what_to_do() {
 
 #[test]
 fn all_that_has_to_be_changed_is_told_at_once() {
-    let values = "--set=mountMode=process,snapshot.enabled=true,image.tag=v1";
+    let values = "--set=mountMode=process,admissionWebhooks.a=b,image.tag=v1";
     let Some(error) = refused(&[values]) else { return };
-    let lines = error
-        .lines()
-        .filter(|line| ["mountMode: ", "snapshot: ", "image.tag: "].iter().any(|key| line.starts_with(key)));
+    let lines = error.lines().filter(|line| {
+        ["mountMode: ", "admissionWebhooks: ", "image.tag: "].iter().any(|key| line.starts_with(key))
+    });
     assert_eq!(lines.count(), 3, "{error}");
 }
 

@@ -9,7 +9,7 @@ fn from(claim: &str) -> Value {
     json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": claim}})
 }
 
-fn directory(volume: &super::PersistentVolume) -> String {
+pub(super) fn directory(volume: &super::PersistentVolume) -> String {
     let csi = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).unwrap();
     csi.volume_attributes.as_ref().unwrap()["sidecar.juicefs.com/directory"].clone()
 }

@@ -19,8 +19,16 @@ type Act = (String, String, Option<String>);
 /// What each account did or may do.
 type Acts = BTreeMap<String, BTreeSet<Act>>;
 
+const CONTENTS: &[&str] = &["snapshot.storage.k8s.io/volumesnapshotcontents"];
+const SNAPSHOTS: &[&str] =
+    &["snapshot.storage.k8s.io/volumesnapshotcontents", "snapshot.storage.k8s.io/volumesnapshots"];
+const WRITTEN: &[&str] = &[
+    "snapshot.storage.k8s.io/volumesnapshotcontents",
+    "snapshot.storage.k8s.io/volumesnapshotcontents/status",
+];
+
 /// Rights that these tests do not use, and why they are granted all the same: account, verb, resources with their group.
-const UNUSED: [(&str, &str, &[&str], &str); 8] = [
+const UNUSED: [(&str, &str, &[&str], &str); 12] = [
     (
         "juicefs-sidecar-webhook",
         "list",
@@ -54,6 +62,10 @@ const UNUSED: [(&str, &str, &[&str], &str); 8] = [
     ("juicefs-sidecar-controller", "create", &["/persistentvolumes"], "provisioning"),
     ("juicefs-sidecar-controller", "delete", &["/persistentvolumes"], "provisioning"),
     ("juicefs-sidecar-controller", "get", &["/nodes"], "provisioning for a node"),
+    ("juicefs-sidecar-controller", "get", SNAPSHOTS, "snapshots, whose tests look at that"),
+    ("juicefs-sidecar-controller", "list", CONTENTS, "likewise"),
+    ("juicefs-sidecar-controller", "watch", CONTENTS, "likewise"),
+    ("juicefs-sidecar-controller", "patch", WRITTEN, "likewise"),
     (
         "juicefs-sidecar-controller",
         "patch",
@@ -61,6 +73,19 @@ const UNUSED: [(&str, &str, &[&str], &str); 8] = [
         "an application that ends, which another test has",
     ),
 ];
+
+/// Whether the controller has used every right of a group that it has, and lacked none.
+pub(crate) fn all_of(plane: &ControlPlane, group: &str) {
+    const ACCOUNT: &str = "juicefs-sidecar-controller";
+    let (used, denied) = acts(plane);
+    let is_of = |act: &&Act| act.1.split('/').next() == Some(group);
+    let used: BTreeSet<_> = used[ACCOUNT].iter().map(|act| (act.0.clone(), act.1.clone(), None)).collect();
+    let granted = granted().remove(ACCOUNT).unwrap_or_default();
+    let mut idle = granted.iter().filter(is_of).filter(|act| !used.contains(*act));
+    assert!(idle.next().is_none(), "{:?}", idle.collect::<Vec<_>>());
+    let denied: Vec<_> = denied.iter().filter(|(_, act)| is_of(&act)).collect();
+    assert!(denied.is_empty(), "{denied:?}");
+}
 
 /// Compares what each shipped account may do with what it did, by the API server's audit log: nothing was missing, and
 /// nothing is there that is not used.
@@ -110,7 +135,10 @@ fn acts(plane: &ControlPlane) -> (Acts, BTreeSet<(String, Act)>) {
         if text(&object["resource"]).is_empty() {
             continue;
         }
-        let resource = format!("{}/{}", text(&object["apiGroup"]), text(&object["resource"]));
+        let mut resource = format!("{}/{}", text(&object["apiGroup"]), text(&object["resource"]));
+        if let Some(part) = object["subresource"].as_str() {
+            resource.extend(["/", part]);
+        }
         let act = (text(&event["verb"]), resource, object["name"].as_str().map(str::to_owned));
         let code = &event["responseStatus"]["code"];
         if *code == 403 {
