@@ -124,6 +124,8 @@ impl Task {
 pub struct Provisioning {
     /// The worker's socket; without one there are no quotas, and nothing is removed.
     pub worker: Option<PathBuf>,
+    /// That of the worker of the enterprise edition, if it is another one.
+    pub enterprise_worker: Option<PathBuf>,
     /// Volumes that are worked on at the same time.
     pub most: usize,
     /// Where somebody else provisions for the driver: the namespace of the Lease that is named after it.
@@ -235,7 +237,8 @@ impl Controller {
         let (client, driver) = (&self.client, &self.settings.driver);
         let events = Events::new(client.clone(), &self.pod, events::REGULAR, self.metrics.clone());
         let begin = || {
-            let worker = how.worker.as_ref().map(Worker::new);
+            let worker =
+                how.worker.as_ref().map(|socket| Worker::new(socket, how.enterprise_worker.as_ref()));
             let (watched, events, metrics) = (watched.clone(), events.clone(), self.metrics.clone());
             Provisioner::new(client.clone(), driver.clone(), worker, watched, events, metrics)
         };

@@ -1,4 +1,4 @@
-//! Asks the worker beside the controller for what takes a JuiceFS client; see [`crate::worker`].
+//! Asks the workers beside the controller for what takes a JuiceFS client; see [`crate::worker`].
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -9,21 +9,35 @@ use tokio::{
     time::timeout,
 };
 
-use crate::worker::{Answer, Failed, Identity, LONGEST_ANSWER, LONGEST_REQUEST, Request};
+use crate::worker::{Answer, Edition, Failed, Identity, LONGEST_ANSWER, LONGEST_REQUEST, Request};
 
-/// Requests that are asked at the same time: as many as the worker works on, so that none waits there and its limit
-/// is for the work alone.
+/// Requests that a worker is asked at the same time: as many as it works on, so that none waits there and its limit is
+/// for the work alone.
 const MOST_REQUESTS: usize = 8;
 
 /// How much longer than its limit a request is waited for: the worker notices the limit first, and says what it knows.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The worker, as the controller sees it.
+/// The worker, or one for each edition of the client, as the controller sees them.
 #[derive(Debug)]
 pub struct Worker {
+    own: Peer,
+    /// The worker of the enterprise edition, if that has one of its own.
+    enterprise: Option<Peer>,
+    patience: Duration,
+}
+
+/// One worker.
+#[derive(Debug)]
+struct Peer {
     socket: PathBuf,
     places: Semaphore,
-    patience: Duration,
+}
+
+impl Peer {
+    fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), places: Semaphore::new(MOST_REQUESTS) }
+    }
 }
 
 /// Why something was not done, or why nobody knows whether it was. All requests may be made again.
@@ -54,9 +68,18 @@ pub enum NotDone {
 }
 
 impl Worker {
-    /// The worker that listens on a socket. Nothing is connected yet.
-    pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), places: Semaphore::new(MOST_REQUESTS), patience: PATIENCE }
+    /// The worker that listens on a socket, and that of the enterprise edition, if there are two. Nothing is connected
+    /// yet.
+    pub fn new(socket: impl Into<PathBuf>, enterprise: Option<impl Into<PathBuf>>) -> Self {
+        Self { own: Peer::new(socket), enterprise: enterprise.map(Peer::new), patience: PATIENCE }
+    }
+
+    /// Who serves file systems of an edition.
+    fn of(&self, edition: Edition) -> &Peer {
+        match edition {
+            Edition::Community => &self.own,
+            Edition::Enterprise => self.enterprise.as_ref().unwrap_or(&self.own),
+        }
     }
 
     /// Has something done, in its turn. Who drops the future calls it off.
@@ -66,17 +89,20 @@ impl Worker {
         if text.len() > LONGEST_REQUEST {
             return Err(NotDone::TooLong(text.len()));
         }
+        let peer = self.of(request.file_system.edition);
         // It is never closed.
-        let _place = self.places.acquire().await;
+        let _place = peer.places.acquire().await;
         let limit = Duration::from_secs(request.limit).saturating_add(self.patience);
-        match timeout(limit, self.exchange(&text)).await {
+        match timeout(limit, peer.exchange(&text)).await {
             Ok(Ok(Answer::Done { identity })) => Ok(identity),
             Ok(Ok(Answer::Failed(failed))) => Err(NotDone::Failed(failed)),
             Ok(Err(not_done)) => Err(not_done),
             Err(_) => Err(NotDone::Silent(limit)),
         }
     }
+}
 
+impl Peer {
     async fn exchange(&self, request: &[u8]) -> Result<Answer, NotDone> {
         let mut stream = UnixStream::connect(&self.socket)
             .await
@@ -169,7 +195,7 @@ mod tests {
             _ = std::fs::remove_file(place.socket());
             let text = serde_json::to_string(&answer).unwrap() + "\n";
             let _server = serve(&place.socket(), move |stream| reply(stream, text.clone()));
-            match (Worker::new(place.socket()).ask(&request(5)).await, expected) {
+            match (Worker::new(place.socket(), None::<PathBuf>).ask(&request(5)).await, expected) {
                 (Ok(identity), Ok(expected)) => assert_eq!(identity, expected),
                 (Err(NotDone::Failed(failed)), Err(expected)) => assert_eq!(failed, expected),
                 (answer, _) => panic!("{answer:?}"),
@@ -178,9 +204,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_edition_with_a_worker_of_its_own_is_served_by_that() {
+        let place = Place::new("editions");
+        let enterprise = place.0.join("enterprise");
+        let [own, other] = ["own", "other"].map(|name| {
+            let identity = Identity { uuid: name.into(), name: name.into() };
+            serde_json::to_string(&Answer::Done { identity: Some(identity) }).unwrap() + "\n"
+        });
+        let _servers = [
+            serve(&place.socket(), move |stream| reply(stream, own.clone())),
+            serve(&enterprise, move |stream| reply(stream, other.clone())),
+        ];
+        let (one, two) =
+            (Worker::new(place.socket(), None::<PathBuf>), Worker::new(place.socket(), Some(enterprise)));
+        for (worker, edition, expected) in [
+            (&one, Edition::Community, "own"),
+            (&one, Edition::Enterprise, "own"),
+            (&two, Edition::Community, "own"),
+            (&two, Edition::Enterprise, "other"),
+        ] {
+            let mut request = request(5);
+            request.file_system.edition = edition;
+            assert_eq!(worker.ask(&request).await.unwrap().unwrap().name, expected, "{edition:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_worker_that_is_gone_silent_or_mad_is_told_apart() {
         let place = Place::new("gone");
-        let mut worker = Worker::new(place.socket());
+        let mut worker = Worker::new(place.socket(), None::<PathBuf>);
         worker.patience = Duration::from_millis(20);
         assert!(matches!(worker.ask(&request(1)).await, Err(NotDone::Unreachable { .. })));
         for (answer, silent) in [("", false), ("garbage\n", false), ("", true)] {
@@ -218,7 +270,7 @@ mod tests {
                 seen.add_permits(1000);
             }
         });
-        let worker = Arc::new(Worker::new(place.socket()));
+        let worker = Arc::new(Worker::new(place.socket(), None::<PathBuf>));
         let mut asking = JoinSet::new();
         for _ in 0..20 {
             let worker = worker.clone();

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Pid;
 
-/// One of its memory figures (`VmRSS`, `VmHWM`), in MiB.
+/// One of its memory figures (`VmRSS`, `RssFile`, `VmHWM`), in MiB.
 pub(crate) fn memory(process: Pid, what: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("its memory");

@@ -1,4 +1,4 @@
-//! Real file systems: a redis, the real client, and a worker as it runs beside the controller.
+//! Real file systems: a redis, the real client, and the workers as they run beside the controller.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,6 +67,16 @@ impl FileSystems {
     /// Where the worker listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join("socket")
+    }
+
+    /// Where the worker of the enterprise edition listens.
+    pub(crate) fn enterprise_socket(&self) -> PathBuf {
+        self.directory.join("enterprise")
+    }
+
+    /// How the enterprise client was run: a line each.
+    pub(crate) fn enterprise_commands(&self) -> String {
+        fs::read_to_string(self.directory.join("enterprise-client.log")).unwrap_or_default()
     }
 
     /// Everything that the worker has logged.

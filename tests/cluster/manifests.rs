@@ -17,10 +17,11 @@ use super::control_plane::{self, ControlPlane, eventually};
 /// Where they install.
 pub(crate) const NAMESPACE: &str = "juicefs-sidecar";
 /// Kustomizations: ours as it stands, and with each component.
-const VARIANTS: [&[&str]; 3] = [
+const VARIANTS: [&[&str]; 4] = [
     &[],
     &["webhook-config/components/beside-csi-driver"],
     &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program", JANITOR],
+    &["webhook-config/components/enterprise-worker"],
 ];
 
 fn root() -> &'static Path {
@@ -135,6 +136,10 @@ fn components_change_what_they_say() {
     let one_program = built(plane, VARIANTS[2]);
     assert_eq!(one_program.matches("kind: Deployment").count(), 1);
     assert!(one_program.contains("- serve\n") && !one_program.contains("kind: CSIDriver"));
+    let enterprise = built(plane, VARIANTS[3]);
+    for part in ["- --enterprise-worker=/run/worker/enterprise\n", "image: juicedata/mount:ee-"] {
+        assert!(enterprise.contains(part) && !base.contains(part), "{part}");
+    }
     let certificates = built(plane, &["certs"]);
     assert!(certificates.contains("- --inject-ca-from=juicefs-sidecar/juicefs-sidecar-webhook\n"));
     let role = |text: &str| text.contains("- secrets\n  verbs:\n  - create\n");

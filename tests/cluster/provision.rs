@@ -2,6 +2,7 @@
 
 mod clone;
 mod deletion;
+mod editions;
 mod expansion;
 mod snapshot;
 
@@ -35,8 +36,10 @@ async fn cluster() -> Option<&'static Cluster> {
     let made = SHARED.get_or_init(async || {
         let plane = ControlPlane::start_with_snapshots()?;
         manifests::install(&plane);
-        let worker = format!("--worker={}", file_system::shared().socket().display());
-        let controller = controller(&plane, &[&worker]).await;
+        let workers = file_system::shared();
+        let worker = format!("--worker={}", workers.socket().display());
+        let enterprise = format!("--enterprise-worker={}", workers.enterprise_socket().display());
+        let controller = controller(&plane, &[&worker, &enterprise]).await;
         Some(Cluster { plane, _controller: controller })
     });
     made.await.as_ref()

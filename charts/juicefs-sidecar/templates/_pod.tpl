@@ -71,6 +71,9 @@
 {{- $webhook := .Values.webhook }}{{ $controller := .Values.controller }}
 {{- if $controller.provisioner }}
 - --worker=/run/worker/socket
+{{- if .Values.worker.enterprise.enabled }}
+- --enterprise-worker=/run/worker/enterprise
+{{- end }}
 {{- if ne (int $controller.provisionWorkerThreads) 16 }}
 - --provision-workers={{ int $controller.provisionWorkerThreads }}
 {{- end }}
@@ -134,31 +137,41 @@ livenessProbe:
   periodSeconds: 10
 {{- end }}
 
-{{/* The worker, and what puts the agent's program into it. */}}
-{{- define "juicefs-sidecar.workerContainer" -}}
+{{/* The workers, one for each edition of the client that has an image. */}}
+{{- define "juicefs-sidecar.workerContainers" -}}
 # Makes directories, sets quotas, removes data: what takes a JuiceFS client, which has no mount here and no
 # privilege. It is root, as which alone a file system lets it remove what applications own, and nothing more.
-- name: worker
-  image: {{ include "juicefs-sidecar.image" (dict "root" . "image" .Values.worker.image "tag" "latest") | quote }}
-  {{- with .Values.worker.image.pullPolicy }}
+{{ include "juicefs-sidecar.workerContainer" (dict "root" . "name" "worker" "image" .Values.worker.image "socket" "socket" "scratch" "work") }}
+{{- if .Values.worker.enterprise.enabled }}
+# The same for file systems of the enterprise edition, with its client.
+{{ include "juicefs-sidecar.workerContainer" (dict "root" . "name" "enterprise-worker" "image" .Values.worker.enterprise.image "socket" "enterprise" "scratch" "enterprise") }}
+{{- end }}
+{{- end }}
+
+{{- define "juicefs-sidecar.workerContainer" -}}
+{{- $worker := .root.Values.worker -}}
+- name: {{ .name }}
+  image: {{ include "juicefs-sidecar.image" (dict "root" .root "image" .image "tag" "latest") | quote }}
+  {{- with .image.pullPolicy }}
   imagePullPolicy: {{ . }}
   {{- end }}
-  command: [/run/agent/jfs-agent, work, --socket=/run/worker/socket, --scratch=/scratch/work]
-  {{- with include "juicefs-sidecar.environment" (dict "lists" (list .Values.worker.envs)) }}
+  command: [/run/agent/jfs-agent, work, --socket=/run/worker/{{ .socket }}, --scratch=/scratch/{{ .scratch }}]
+  {{- with include "juicefs-sidecar.environment" (dict "lists" (list $worker.envs)) }}
   env: {{- . | nindent 4 }}
   {{- end }}
-  resources: {{- toYaml .Values.worker.resources | nindent 4 }}
+  resources: {{- toYaml $worker.resources | nindent 4 }}
   securityContext:
     runAsNonRoot: false
     runAsUser: 0
     runAsGroup: 0
-    {{- include "juicefs-sidecar.containerSecurity" . | nindent 4 }}
+    {{- include "juicefs-sidecar.containerSecurity" .root | nindent 4 }}
   volumeMounts:
     - {name: worker, mountPath: /run/worker}
     - {name: agent, mountPath: /run/agent, readOnly: true}
     - {name: scratch, mountPath: /scratch}
 {{- end }}
 
+{{/* What puts the agent's program into them. */}}
 {{- define "juicefs-sidecar.agentContainer" -}}
 - name: agent
   image: {{ include "juicefs-sidecar.ownImage" . | quote }}

@@ -67,6 +67,10 @@ struct ProvisioningArguments {
     #[arg(long, value_name = "SOCKET")]
     worker: Option<PathBuf>,
 
+    /// Socket of a worker of its own for file systems of the enterprise edition, whose clients have another image
+    #[arg(long, value_name = "SOCKET", requires = "worker")]
+    enterprise_worker: Option<PathBuf>,
+
     /// Volumes that are made, expanded or removed at the same time
     #[arg(long, env = "PROVISION_WORKER_THREADS", value_name = "NUMBER", default_value = "16",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -254,6 +258,7 @@ impl DutyArguments {
             claim_secrets: self.claim_secrets,
             provisioning: self.provisioning.provisioner.then(|| Provisioning {
                 worker: self.provisioning.worker.clone(),
+                enterprise_worker: self.provisioning.enterprise_worker.clone(),
                 most: self.provisioning.provision_workers.into(),
                 lease: self
                     .provisioning

@@ -49,6 +49,8 @@ pub(crate) async fn measure(plane: &ControlPlane, table: &mut Table) {
     let slowest = quantile(&mut starts, 1.0).as_secs_f64();
     table.at_most(&format!("ready after its start, the slowest of {STARTS}"), slowest, 1.0, "s");
     table.at_most("resident memory once ready", memory(program.pid(), "VmRSS"), 32.0, "MiB");
+    let file = memory(program.pid(), "RssFile");
+    table.note("of that the program's own file, which the kernel can drop", format!("{file:.2} MiB"));
 
     let server = Server { address, ca: fs::read_to_string(&ca).expect("the CA"), identity: None };
     let audit = plane.state().join("log/audit.json");

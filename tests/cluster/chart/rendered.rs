@@ -22,10 +22,11 @@ const LABELS: [&str; 4] = [
 ];
 
 /// Values and the components of `webhook-config/` that they stand for.
-const SAME: [(&[&str], &[&str]); 5] = [
+const SAME: [(&[&str], &[&str]); 6] = [
     (&[], &[JANITOR]),
     (&["--set=besideCsiDriver.enabled=true"], &["webhook-config/components/beside-csi-driver", JANITOR]),
     (&["--set=oneProgram=true"], &["webhook-config/components/one-program", JANITOR]),
+    (&["--set=worker.enterprise.enabled=true"], &["webhook-config/components/enterprise-worker", JANITOR]),
     (
         &["--set=besideCsiDriver.enabled=true,oneProgram=true"],
         &["webhook-config/components/beside-csi-driver", "webhook-config/components/one-program", JANITOR],
@@ -180,8 +181,8 @@ async fn every_switch_is_taken_by_the_linter_the_schema_and_the_api_server() {
 }
 
 #[test]
-fn pods_of_ours_but_the_worker_are_as_restricted_as_pod_security_knows() {
-    let Some(chart) = rendered(&[]) else { return };
+fn pods_of_ours_but_the_workers_are_as_restricted_as_pod_security_knows() {
+    let Some(chart) = rendered(&["--set=worker.enterprise.enabled=true"]) else { return };
     for name in ["webhook", "controller"] {
         let pod =
             &object(&chart, "Deployment", &format!("juicefs-sidecar-{name}"))["spec"]["template"]["spec"];
@@ -194,7 +195,8 @@ fn pods_of_ours_but_the_worker_are_as_restricted_as_pod_security_knows() {
             assert_eq!(security["allowPrivilegeEscalation"], false);
             assert_eq!(security["readOnlyRootFilesystem"], true);
             assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
-            assert_eq!(security.get("runAsUser").is_some(), container["name"] == "worker");
+            let is_worker = ["worker", "enterprise-worker"].iter().any(|name| container["name"] == *name);
+            assert_eq!(security.get("runAsUser").is_some(), is_worker);
         }
     }
 }
