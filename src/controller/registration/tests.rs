@@ -142,5 +142,6 @@ fn published_is_what_every_webhook_trusts() {
     assert_eq!(read(&with(Some(one.to_pem()))), one);
     assert!(read(&with(None)).is_empty());
     assert!(trusts_all(&mutating) && !trusts_all(&with(None)));
+    assert!(trusts_all(&with(Some(both.to_pem().repeat(20)))), "more than we read");
     assert!(read(&with(Some("wiped".to_owned()))).is_empty());
 }
