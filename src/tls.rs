@@ -7,6 +7,7 @@ pub mod issue;
 pub mod leaf;
 pub mod pem;
 pub mod rotation;
+pub mod succession;
 
 use std::{sync::Arc, time::SystemTime};
 

@@ -119,6 +119,10 @@ pub fn to_serve<'a>(configuration: &'a str, serving: Option<&'a str>) -> Vec<Rig
         own(&["get", "watch"], "configmaps", Some(configuration)),
         own(&["get"], "pods", None),
     ];
+    let (group, registration) = ("admissionregistration.k8s.io", "mutatingwebhookconfigurations");
+    rights.extend(
+        serving.map(|_| Right { name: Some(NAME), ..cluster(&["get", "watch"], group, registration) }),
+    );
     rights.extend(serving.map(|name| own(&["get", "watch"], "secrets", Some(name))));
     rights
 }

@@ -30,6 +30,8 @@ const WEBHOOK: &[Right] = &[
     ("create", "events.k8s.io", "events", "team-a", "", false),
     ("patch", "", "persistentvolumeclaims", "team-a", "data", false),
     ("update", "", "secrets", OURS, "juicefs-sidecar-tls", false),
+    ("watch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "juicefs-sidecar", true),
+    ("get", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "istio", false),
     ("patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "juicefs-sidecar", false),
 ];
 

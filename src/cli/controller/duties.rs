@@ -20,11 +20,8 @@ use crate::{
     },
     notation::duration,
     telemetry::ControllerMetrics,
-    tls::rotation::Policy,
+    tls::{rotation::Policy, succession::PROPAGATION},
 };
-
-/// How long API servers may take to notice a new bundle, at the longest.
-const PROPAGATION: Duration = Duration::from_secs(10);
 
 /// What a controller is called that runs in no pod.
 const OUTSIDE: &str = "juicefs-sidecar-controller";

@@ -90,8 +90,13 @@ impl<'a> Webhook<'a> {
                 let (client, namespace) = (client.clone(), namespace.clone());
                 let (secret, mut take_tls) = (arguments.tls_secret.clone(), take_tls());
                 followers.spawn(async move {
-                    let changed = |identity| take_tls(serving.renewed(identity));
-                    serving_certificate(client, &namespace, &secret, changed).await;
+                    let take = |identity| {
+                        let loaded = serving.renewed(identity);
+                        let taken = loaded.is_ok();
+                        take_tls(loaded);
+                        taken
+                    };
+                    serving_certificate(client, &namespace, &secret, take).await;
                 });
             }
             let settings = Settings {
