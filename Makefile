@@ -31,6 +31,7 @@ setup: ## Installs what tests and checks need (Debian packages; pinned tools in 
 kubernetes: setup ## Builds the Kubernetes that tests run against, once; about ten minutes (needs Go).
 	tests/kubernetes/build
 	tests/kubernetes/snapshots/build
+	tests/kubernetes/cert-manager/build
 
 .PHONY: helm
 helm: ## Builds the Helm that the chart is tested with, once; about two minutes (needs Go).
@@ -45,6 +46,7 @@ test: setup ## Runs all tests.
 	@# Without Go the tests that need it say that they are skipped; only the gate insists.
 	tests/kubernetes/build || test -z "$$CI"
 	tests/kubernetes/snapshots/build || test -z "$$CI"
+	tests/kubernetes/cert-manager/build || test -z "$$CI"
 	tests/helm/build || test -z "$$CI"
 	cargo test --locked
 

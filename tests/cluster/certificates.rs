@@ -7,13 +7,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use juicefs_sidecar::tls::{authority::Authority, leaf, pem};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::{
@@ -59,13 +55,10 @@ fn authority() -> Authority {
     Authority::make(SystemTime::now(), LIFETIME * 3).unwrap()
 }
 
-async fn registration(client: &Client) -> MutatingWebhookConfiguration {
-    Api::<MutatingWebhookConfiguration>::all(client.clone()).get(NAME).await.unwrap()
-}
-
 /// What the first of the registered webhooks trusts, in PEM.
 async fn trusted(client: &Client) -> String {
-    let webhook = registration(client).await.webhooks.unwrap().swap_remove(0);
+    let registration = Api::<MutatingWebhookConfiguration>::all(client.clone()).get(NAME).await.unwrap();
+    let webhook = registration.webhooks.unwrap().swap_remove(0);
     String::from_utf8(webhook.client_config.ca_bundle.unwrap_or_default().0).unwrap()
 }
 
@@ -99,7 +92,7 @@ async fn certificates_of_others_are_served_with_trusted_and_replaced() {
     files.serve(&first);
     let with = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
     let ca_file = with("ca-file", &files.authority);
-    let by_file = controller(&plane, &[&ca_file]).await;
+    let _controller = controller(&plane, &[&ca_file]).await;
     let arguments = [
         with("tls-cert", &files.certificate),
         with("tls-key", &files.key),
@@ -115,10 +108,7 @@ async fn certificates_of_others_are_served_with_trusted_and_replaced() {
     pods_are_injected(&client).await;
 
     only_who_has_a_certificate_is_answered(&plane, &webhook, &first).await;
-    let second = they_are_replaced(&client, &files, &webhook, &first).await;
-
-    drop(by_file);
-    somebody_else_may_tell_whom_to_trust(&plane, &client, &second).await;
+    they_are_replaced(&client, &files, &webhook, &first).await;
 }
 
 /// The API server has one, because it is told so.
@@ -142,12 +132,7 @@ async fn only_who_has_a_certificate_is_answered(
 }
 
 /// By others: first who trusts both, then who serves with the new one, then who trusts it alone.
-async fn they_are_replaced(
-    client: &Client,
-    files: &Files,
-    webhook: &Replica,
-    first: &Authority,
-) -> Authority {
+async fn they_are_replaced(client: &Client, files: &Files, webhook: &Replica, first: &Authority) {
     let second = authority();
     let trusts = async |authorities: &[&Authority]| {
         files.trust(authorities);
@@ -171,38 +156,5 @@ async fn they_are_replaced(
     .await;
     pods_are_injected(client).await;
     trusts(&[&second]).await;
-    pods_are_injected(client).await;
-    second
-}
-
-/// As cert-manager does, which writes into what the controller applies.
-async fn somebody_else_may_tell_whom_to_trust(plane: &ControlPlane, client: &Client, authority: &Authority) {
-    let from = format!("{NAMESPACE}/juicefs-sidecar-webhook");
-    let _controller = controller(plane, &[&format!("--inject-ca-from={from}")]).await;
-    eventually("the mark for cert-manager", async || {
-        let annotations = registration(client).await.metadata.annotations?;
-        (annotations.get("cert-manager.io/inject-ca-from")? == &from).then_some(())
-    })
-    .await;
-    let configurations = Api::<MutatingWebhookConfiguration>::all(client.clone());
-    let edit = async |operations: Vec<Value>| {
-        let patch: json_patch::Patch = serde_json::from_value(operations.into()).unwrap();
-        configurations.patch(NAME, &PatchParams::default(), &Patch::Json::<()>(patch)).await.unwrap();
-    };
-    let bundle = STANDARD.encode(authority.certificate_pem());
-    let inject = |index| json!({"op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle});
-    edit(vec![inject(0), inject(1)]).await;
-    eventually("pods to be injected again", async || {
-        (trusted(client).await == authority.certificate_pem()).then_some(())
-    })
-    .await;
-    // What is the controller's it puts right, and what is not it leaves.
-    edit(vec![json!({"op": "replace", "path": "/webhooks/1/failurePolicy", "value": "Ignore"})]).await;
-    eventually("the change undone", async || {
-        let webhooks = registration(client).await.webhooks.unwrap();
-        (webhooks[1].failure_policy.as_deref() == Some("Fail")).then_some(())
-    })
-    .await;
-    assert_eq!(trusted(client).await, authority.certificate_pem());
     pods_are_injected(client).await;
 }

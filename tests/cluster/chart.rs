@@ -1,6 +1,7 @@
 //! `charts/juicefs-sidecar/`, by Helm itself: what it makes of values, and how it is installed, changed and taken away.
 
 mod alerts;
+mod cert_manager;
 mod dashboard;
 mod driver;
 mod faults;

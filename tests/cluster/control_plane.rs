@@ -106,6 +106,12 @@ impl ControlPlane {
         built(&directory().join("snapshots/build"))
     }
 
+    /// Starts one that has cert-manager.
+    pub(crate) fn start_with_cert_manager() -> Option<Self> {
+        built(&directory().join("cert-manager/build"))?;
+        Self::start_with(["--cert-manager".as_ref()])
+    }
+
     /// Where its files are: logs in `log/`, process ids in `run/`, kubeconfigs.
     pub(crate) fn state(&self) -> &Path {
         &self.state

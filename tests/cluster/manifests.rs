@@ -38,6 +38,11 @@ pub(crate) const JANITOR: &str = "webhook-config/janitor";
 
 /// What `kubectl kustomize` makes of the base with these components; [`JANITOR`] is none, but goes beside the base.
 pub(crate) fn built(plane: &ControlPlane, components: &[&str]) -> String {
+    built_with(plane, components, "")
+}
+
+/// The same of a kustomization that goes on with this.
+fn built_with(plane: &ControlPlane, components: &[&str], more: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let folder =
@@ -50,7 +55,7 @@ pub(crate) fn built(plane: &ControlPlane, components: &[&str]) -> String {
         components.iter().partition(|component| **component == JANITOR);
     let resources: Vec<_> = ["webhook-config"].iter().chain(&beside).map(path).collect();
     let components: Vec<_> = components.iter().map(path).collect();
-    let text = json!({"resources": resources, "components": components}).to_string();
+    let text = format!("resources: {}\ncomponents: {}\n{more}", json!(resources), json!(components));
     fs::write(folder.join("kustomization.yaml"), text).unwrap();
     let built = plane.kubectl().arg("kustomize").arg(&folder).output().unwrap();
     fs::remove_dir_all(&folder).unwrap();
@@ -145,4 +150,11 @@ fn components_change_what_they_say() {
     let role = |text: &str| text.contains("- secrets\n  verbs:\n  - create\n");
     assert!(role(&base) && !role(&certificates));
     assert!(base.contains("kind: CSIDriver") && !beside.contains("kind: CSIDriver"));
+    // One program has to be told by a patch.
+    let readme = fs::read_to_string(root().join("certs/README.md")).unwrap();
+    let (_, patches) = readme.split_once("```yaml\npatches:").unwrap();
+    let patches = format!("patches:{}", patches.split_once("```").unwrap().0);
+    let both = built_with(plane, &["webhook-config/components/one-program", "certs"], &patches);
+    let told = "- serve\n        - --worker=/run/worker/socket\n        - --inject-ca-from=juicefs-sidecar/juicefs-sidecar-webhook\n";
+    assert!(both.contains(told) && !role(&both), "{both}");
 }

@@ -31,12 +31,14 @@ use super::super::{
 /// How often pods are looked at.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// Where one that runs says how it is, and where it serves reviews, if it does and is ready to.
+type Addresses = (SocketAddr, Option<Backend>);
+
 /// It works until it is dropped, which ends the programs too.
 pub(super) struct Kubelet {
     working: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
-    /// Where those that run say how they are.
-    running: Arc<Mutex<Vec<SocketAddr>>>,
+    running: Arc<Mutex<Vec<Addresses>>>,
 }
 
 /// A pod whose program runs.
@@ -47,6 +49,12 @@ struct Running {
     /// Where it serves reviews, if it does.
     backend: Option<Backend>,
     ready: bool,
+}
+
+impl Running {
+    fn addresses(&self) -> Addresses {
+        (self.health, self.backend.filter(|_| self.ready))
+    }
 }
 
 impl Kubelet {
@@ -61,7 +69,7 @@ impl Kubelet {
             let mut services = HashMap::new();
             while !stop.load(Ordering::Relaxed) {
                 look(&plane, &client, &mut pods, &mut services).await;
-                *told.lock().unwrap() = pods.values().map(|pod: &Running| pod.health).collect();
+                *told.lock().unwrap() = pods.values().map(Running::addresses).collect();
                 tokio::time::sleep(PERIOD).await;
             }
         });
@@ -75,8 +83,22 @@ impl Kubelet {
 
     /// How many of them lead.
     pub(super) fn leaders(&self) -> usize {
-        let running = self.running.lock().unwrap().clone();
-        running.into_iter().filter(|health| series(*health, "juicefs_sidecar_leader") == Some(1)).count()
+        let leads = |health| series(health, "juicefs_sidecar_leader") == Some(1);
+        self.addresses().into_iter().filter(|(health, _)| leads(*health)).count()
+    }
+
+    /// The sum of what a series of metrics is in those that have it.
+    pub(super) fn sum(&self, name: &str) -> u64 {
+        self.addresses().into_iter().filter_map(|(health, _)| series(health, name)).sum()
+    }
+
+    /// Where reviews are served.
+    pub(super) fn serving(&self) -> Vec<SocketAddr> {
+        self.addresses().into_iter().filter_map(|(_, backend)| Some(backend?.address)).collect()
+    }
+
+    fn addresses(&self) -> Vec<Addresses> {
+        self.running.lock().unwrap().clone()
     }
 }
 

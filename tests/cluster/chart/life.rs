@@ -33,8 +33,8 @@ const REGISTRATION: &str = "juicefs-sidecar";
 /// A cluster in which pods are created all the time.
 pub(super) struct Cluster {
     pub(super) client: Client,
-    creations: Creations,
-    kubelet: Kubelet,
+    pub(super) creations: Creations,
+    pub(super) kubelet: Kubelet,
     pub(super) plane: Arc<ControlPlane>,
 }
 
@@ -49,7 +49,12 @@ fn pod(name: &str) -> Pod {
 impl Cluster {
     pub(super) async fn start() -> Option<Self> {
         helm()?;
-        let plane = Arc::new(ControlPlane::start()?);
+        Some(Self::over(ControlPlane::start()?).await)
+    }
+
+    /// The same over a control plane that has more than others.
+    pub(super) async fn over(plane: ControlPlane) -> Self {
+        let plane = Arc::new(plane);
         let client = plane.client().await;
         plane.namespace(TEAM, &[("juicefs.com/enable-injection", "true")]).await;
         for object in storage(TEAM, "data") {
@@ -57,7 +62,7 @@ impl Cluster {
         }
         let creations = Creations::begin(client.clone(), TEAM, |number| pod(&format!("pod-{number}")));
         let kubelet = Kubelet::start(Arc::clone(&plane)).await;
-        Some(Self { client, creations, kubelet, plane })
+        Self { client, creations, kubelet, plane }
     }
 
     /// Helm, in our namespace.
@@ -92,7 +97,7 @@ impl Cluster {
     }
 
     /// Pods are injected, or not; and of those that were created since this was asked last, none failed.
-    async fn pods_are(&self, what: &str, expected: bool) {
+    pub(super) async fn pods_are(&self, what: &str, expected: bool) {
         self.injects(what, expected).await;
         let tally = self.creations.ended().await;
         eprintln!("chart: {what}: {tally}");
