@@ -64,6 +64,10 @@ test-node: kubernetes agent ## Runs pods on a real node: kubelet, containerd, ru
 	tests/kubernetes/images $(node_images) docker.io/library/juicefs-sidecar:$(version) /jfs-agent=target/static/jfs-agent
 	NODE_TESTS=$(node_images) cargo test --locked --test node -- --nocapture
 
+.PHONY: test-programs
+test-programs: setup ## Databases, git and tar on a mount through thirty upgrades and crashes; half an hour (root, /dev/fuse).
+	AGENT_ROUNDS=$${AGENT_ROUNDS:-30} cargo test --locked --test agent programs:: -- --nocapture
+
 # Of the tests in a cluster those that an older one can pass: it has no native sidecars, no ValidatingAdmissionPolicy, and
 # of the engine over manifests nobody tells it how old the cluster is.
 older_tests := registration:: injection::a_dry_run manifests::they_install manifests::components watching:: \

@@ -1,7 +1,8 @@
 //! The application of a test pod: a process of its own that works on the mount and reports what it saw.
 
-use crate::silence;
+use crate::{programs, silence};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -71,16 +72,29 @@ fn process() {
     let finish = pod.join("application-may-finish");
     let is_up = || fs::write(pod.join("application-is-up"), "").unwrap();
     let report = match plan.as_str() {
-        "busy" => busy(&mount, &finish, is_up),
-        "writers" => writers(&mount, &finish, is_up),
-        "abandoned" => abandoned(&mount, &finish, is_up),
-        "journal" => silence::journal(&mount, &finish, is_up),
-        "lister" => silence::lister(&mount, &finish, is_up),
-        "left open" => silence::left_open(&mount, &finish, is_up),
-        "lock owner" => silence::lock_owner(&mount, &finish, is_up),
-        other => panic!("no such plan: {other}"),
+        "programs" => json!(programs::work::run(&pod, &finish, is_up)),
+        "verify programs" => {
+            is_up();
+            json!(programs::work::verify(&pod))
+        }
+        "store" => json!(programs::store::run(&mount, &finish, is_up)),
+        plan => json!(report(plan, &mount, &finish, is_up)),
     };
-    fs::write(pod.join("report.json"), serde_json::to_vec(&report).unwrap()).unwrap();
+    fs::write(pod.join("report.json"), report.to_string()).unwrap();
+}
+
+/// The plans that one report tells all of.
+fn report(plan: &str, mount: &Path, finish: &Path, is_up: impl FnOnce()) -> Report {
+    match plan {
+        "busy" => busy(mount, finish, is_up),
+        "writers" => writers(mount, finish, is_up),
+        "abandoned" => abandoned(mount, finish, is_up),
+        "journal" => silence::journal(mount, finish, is_up),
+        "lister" => silence::lister(mount, finish, is_up),
+        "left open" => silence::left_open(mount, finish, is_up),
+        "lock owner" => silence::lock_owner(mount, finish, is_up),
+        other => panic!("no such plan: {other}"),
+    }
 }
 
 /// A file that stays open, and a look at the mount: both have to fail once the mount was given up.

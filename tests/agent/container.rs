@@ -2,7 +2,7 @@
 
 use crate::{
     pod::Pod,
-    process::{Process, children_of, exit_code},
+    process::{PATIENCE, Process, children_of, exit_code, holds_within},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -79,13 +79,26 @@ pub(crate) struct Application {
 
 impl Application {
     /// Tells it to finish; what it reports.
-    pub(crate) fn finish(mut self, pod: &Pod) -> crate::application::Report {
+    pub(crate) fn finish(self, pod: &Pod) -> crate::application::Report {
+        self.finish_with(pod)
+    }
+
+    /// The same for those that report something else.
+    pub(crate) fn finish_with<T: serde::de::DeserializeOwned>(mut self, pod: &Pod) -> T {
         fs::write(pod.directory.join("application-may-finish"), "").unwrap();
+        // Some look at all that they have written.
+        holds_within(PATIENCE * 5, || self.process.ended().is_some());
         let status = self.process.end();
         let report = fs::read(pod.directory.join("report.json"));
         assert!(status.success() && report.is_ok(), "{status}: {}", pod.log("application"));
         fs::remove_file(pod.directory.join("application-may-finish")).unwrap();
         fs::remove_file(pod.directory.join("application-is-up")).unwrap();
         serde_json::from_slice(&report.unwrap()).unwrap()
+    }
+
+    /// Kills it; another may be started.
+    pub(crate) fn kill(mut self, pod: &Pod) {
+        self.process.kill();
+        fs::remove_file(pod.directory.join("application-is-up")).unwrap();
     }
 }

@@ -25,7 +25,7 @@ const STARTS_IN_A_STALL: u32 = 5;
 const KILLS_TO_A_START: u64 = 5;
 
 /// A number that differs from call to call and is the same in every run (xorshift).
-fn next(state: &mut u64, below: u64) -> u64 {
+pub(crate) fn next(state: &mut u64, below: u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;

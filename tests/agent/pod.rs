@@ -210,9 +210,14 @@ impl Pod {
 
     /// Formats the volume.
     pub(crate) fn format(&self) {
+        Self::format_by(&self.format_words());
+    }
+
+    /// The same by other words.
+    pub(crate) fn format_by(words: &[String]) {
         let output = Command::new("setpriv")
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-            .args(self.format_words())
+            .args(words)
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
