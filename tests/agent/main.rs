@@ -7,6 +7,7 @@
 
 mod application;
 mod container;
+mod cost;
 mod crash;
 mod exit;
 mod faults;

@@ -270,7 +270,15 @@ impl Pod {
 
     /// How long the client takes without the agent: mounting by itself, until its mount answers.
     pub(crate) fn plain_start(&self) -> Duration {
-        let (mountpoint, client, metadata) = (self.path("plain"), self.path("juicefs"), self.metadata());
+        let begin = Instant::now();
+        self.plain_client(&["--cache-dir", "memory"], &self.metadata());
+        begin.elapsed()
+    }
+
+    /// Starts a client that mounts by itself, as root and with all privileges, and waits until its mount answers; where
+    /// that is, seen from outside.
+    pub(crate) fn plain_client(&self, options: &[&str], metadata: &str) -> (Process, PathBuf) {
+        let (mountpoint, client) = (self.path("plain"), self.path("juicefs"));
         fs::create_dir_all(&mountpoint).unwrap();
         // A client that runs as root adds itself to updatedb.conf.
         let script = "mount -t tmpfs tmpfs /tmp && cd / \
@@ -278,17 +286,18 @@ impl Pod {
                       && exec \"$@\"";
         let mut words = vec!["sh", "-c", script, "sh", &client, "--no-agent", "mount", "--no-usage-report"];
         let metrics = format!("127.0.0.1:{}", free_port());
-        words.extend(["--no-bgjob", "--metrics", &metrics, "--cache-dir", "memory", &metadata, &mountpoint]);
+        words.extend(["--no-bgjob", "--metrics", &metrics]);
+        words.extend(options);
+        words.extend([metadata, &mountpoint]);
         let more = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-        let begin = Instant::now();
         let container = self.container("private", &more, &words, "plain.log");
+        let mut place = PathBuf::new();
         wait_until("a client without the agent", || {
-            let inside = children_of(container.pid())
-                .first()
-                .map(|pid| PathBuf::from(format!("/proc/{}/root{mountpoint}", pid.as_raw_nonzero())));
-            inside.and_then(|root| fs::metadata(root).ok()).is_some_and(|root| root.ino() == ROOT_INODE)
+            let Some(pid) = children_of(container.pid()).first().copied() else { return false };
+            place = PathBuf::from(format!("/proc/{}/root{mountpoint}", pid.as_raw_nonzero()));
+            fs::metadata(&place).is_ok_and(|root| root.ino() == ROOT_INODE)
         });
-        begin.elapsed()
+        (container, place)
     }
 
     /// Starts the client of `data` and waits until the mount answers.
