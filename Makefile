@@ -190,7 +190,7 @@ bench-cluster: kubernetes ## Measures the program in a cluster of ten thousand c
 
 .PHONY: bench-client
 bench-client: setup agent ## Compares a client beside the agent with one that mounts by itself, at the same work; two minutes (root).
-	JFS_AGENT=$(CURDIR)/$(static)/jfs-agent cargo test --locked --test agent -- --ignored --exact cost::as_much_is_done_as_by_a_plain_client --nocapture
+	JFS_AGENT=$(CURDIR)/$(static)/jfs-agent cargo bench --locked --no-default-features --bench client
 
 .PHONY: bench-provision
 bench-provision: kubernetes ## Measures the controller among claims, with the real client, against its bars; five minutes.

@@ -90,11 +90,11 @@ pub enum Problem {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// A volume, or a snapshot, stays because of another problem.
+    /// What is to go stays with its data because of another problem: a volume, or the content of a snapshot.
     #[error(
         "{problem}; if that will never be, annotate what is to go with {annotation}=true, and it goes without its data"
     )]
-    KeepsVolume {
+    KeepsData {
         /// The problem.
         problem: Box<Self>,
         /// What lets it go.
@@ -127,7 +127,7 @@ impl Problem {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::Silent(_) | Self::Turn(_) => true,
-            Self::KeepsVolume { problem, .. } => problem.is_passing(),
+            Self::KeepsData { problem, .. } => problem.is_passing(),
             _ => false,
         }
     }
@@ -138,7 +138,7 @@ impl Problem {
             Self::Refused(_) => "refused",
             Self::Waits(_) | Self::Silent(_) | Self::Turn(_) => "waiting",
             Self::NoWorker | Self::NotDone { .. } => "worker",
-            Self::KeepsVolume { problem, .. } => problem.outcome(),
+            Self::KeepsData { problem, .. } => problem.outcome(),
             Self::Foreign { .. } | Self::ForeignCredentials { .. } => "foreign-secret",
             Self::NoSource { .. } => "source-missing",
             Self::SourceInvalid { .. } => "source-invalid",

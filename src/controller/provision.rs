@@ -278,18 +278,17 @@ impl Provisioner {
 
 /// The object that something is done to.
 fn about(item: &Item) -> ObjectReference {
-    let (kind, namespace, name, uid) = match item {
+    let (api_version, kind, namespace, name, uid) = match item {
         Item::Provision(claim) | Item::Expand(claim) => {
             let namespace = Some(claim.namespace.to_string());
-            ("PersistentVolumeClaim", namespace, claim.name.to_string(), Some(claim.uid.to_string()))
+            ("v1", "PersistentVolumeClaim", namespace, claim.name.to_string(), Some(claim.uid.to_string()))
         }
-        Item::Delete(name) => ("PersistentVolume", None, name.to_string(), None),
+        Item::Delete(name) => ("v1", "PersistentVolume", None, name.to_string(), None),
         Item::Snapshot(name) | Item::RemoveSnapshot(name) => {
-            ("VolumeSnapshotContent", None, name.to_string(), None)
+            (snapshots::API_VERSION, "VolumeSnapshotContent", None, name.to_string(), None)
         }
-        Item::Hold(namespace, name) => ("Secret", Some(namespace.to_string()), name.to_string(), None),
+        Item::Hold(namespace, name) => ("v1", "Secret", Some(namespace.to_string()), name.to_string(), None),
     };
-    let api_version = if kind == "VolumeSnapshotContent" { snapshots::API_VERSION } else { "v1" };
     ObjectReference {
         api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use kube::{
     Api, Client,
-    core::ApiResource,
+    core::{ApiResource, GroupVersionKind},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
@@ -38,13 +38,7 @@ pub type Contents = Arc<BTreeMap<Arc<str>, Arc<Content>>>;
 
 /// A kind of the group, for requests.
 pub fn resource(kind: &str, plural: &str) -> ApiResource {
-    ApiResource {
-        group: GROUP.to_owned(),
-        version: VERSION.to_owned(),
-        api_version: API_VERSION.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), plural)
 }
 
 /// The contents of snapshots.

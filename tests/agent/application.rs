@@ -1,6 +1,6 @@
 //! The application of a test pod: a process of its own that works on the mount and reports what it saw.
 
-use crate::{programs, silence};
+use crate::{container::Application, pod::Pod, programs, silence};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
@@ -81,6 +81,13 @@ fn process() {
         plan => json!(report(plan, &mount, &finish, is_up)),
     };
     fs::write(pod.join("report.json"), report.to_string()).unwrap();
+}
+
+impl Application {
+    /// Tells it to finish; what it reports, if it works by one of the plans of [`report`].
+    pub(crate) fn finish(self, pod: &Pod) -> Report {
+        self.finish_with(pod)
+    }
 }
 
 /// The plans that one report tells all of.

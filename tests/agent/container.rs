@@ -79,11 +79,6 @@ pub(crate) struct Application {
 
 impl Application {
     /// Tells it to finish; what it reports.
-    pub(crate) fn finish(self, pod: &Pod) -> crate::application::Report {
-        self.finish_with(pod)
-    }
-
-    /// The same for those that report something else.
     pub(crate) fn finish_with<T: serde::de::DeserializeOwned>(mut self, pod: &Pod) -> T {
         fs::write(pod.directory.join("application-may-finish"), "").unwrap();
         // Some look at all that they have written.

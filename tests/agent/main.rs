@@ -7,7 +7,6 @@
 
 mod application;
 mod container;
-mod cost;
 mod crash;
 mod exit;
 mod faults;

@@ -150,18 +150,15 @@ impl Provisioner {
         let whom = format!("storageclass \"{}\"", class.metadata.name);
         let access = self.access(&backing.secret, &whom).await?;
         let directory = directory::of_claim(identity, backing.clone(), &access.secret, &self.config())?;
-        let path = SubPath::try_from(directory.clone()).map_err(|reason| {
+        let unusable = |reason: &str| {
             let place =
                 format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, claim.metadata.name);
             let what = format!("its directory would be {directory:?}, {reason}");
             Refusal::new(Code::ClaimUnusable, place, what, "correct pathPattern or subdir in its class")
-        })?;
+        };
+        let path = SubPath::try_from(directory.clone()).map_err(|reason| unusable(&reason.to_string()))?;
         if is_among_snapshots(&directory) {
-            let place =
-                format!("persistentvolumeclaim \"{}/{}\"", claim.metadata.namespace, claim.metadata.name);
-            let what = format!("its directory would be {directory:?}, where snapshots are");
-            let remedy = "correct pathPattern or subdir in its class";
-            return Err(Refusal::new(Code::ClaimUnusable, place, what, remedy).into());
+            return Err(unusable("where snapshots are").into());
         }
         let in_the_way = |other| {
             Problem::Waits(format!(

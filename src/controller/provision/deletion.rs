@@ -223,5 +223,5 @@ fn claim_of(volume: &PersistentVolume, catalog: &Catalog) -> Option<String> {
 
 /// What may last for ever has to have an end that people can choose.
 pub(super) fn with_way_out(problem: Problem) -> Problem {
-    Problem::KeepsVolume { problem: Box::new(problem), annotation: GIVE_UP }
+    Problem::KeepsData { problem: Box::new(problem), annotation: GIVE_UP }
 }

@@ -23,7 +23,8 @@ use crate::{
 
 /// As the Go driver calls it (contract 5.2).
 const FINALIZER: &str = "juicefs.com/finalizer";
-/// Annotation of a volume or of the content of a snapshot, with its UID: its data was removed, or is to stay, and only its secret and itself are left.
+/// Annotation of a volume or of the content of a snapshot, with its UID: its data was removed, or is to stay, and only
+/// its secret and itself are left.
 pub const SETTLED: &str = "sidecar.juicefs.com/data-settled";
 
 /// What is known of secrets. Whoever holds one or lets it go has this locked, so that of two volumes that go at the
@@ -99,11 +100,11 @@ impl Provisioner {
         note: impl AsyncFnOnce() -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         let mut known = self.held.0.lock().await;
-        known.settled_snapshots.retain(|settled| self.snapshots().contains_key(&**settled));
         known.settled_snapshots.insert(content.name.to_string());
         self.release(&mut known, secret, &self.catalog(), note).await
     }
 
+    /// Takes our finalizer from a secret that nothing needs any more, after this note.
     async fn release(
         &self,
         known: &mut Known,
@@ -111,15 +112,17 @@ impl Provisioner {
         catalog: &Catalog,
         note: impl AsyncFnOnce() -> Result<(), Problem>,
     ) -> Result<(), Problem> {
+        let snapshots = self.snapshots();
         known.settled.retain(|settled| catalog.volume(settled).is_some());
+        known.settled_snapshots.retain(|settled| snapshots.contains_key(&**settled));
         let needs = |other: &Arc<PersistentVolume>| {
             !known.settled.contains(&*other.metadata.name)
                 && other.spec.is_deleted_with_claim
                 && other.secret() == Some(secret)
         };
-        let needs_too =
+        let snapshot_needs =
             |other: &Arc<Content>| !known.settled_snapshots.contains(&*other.name) && other.needs(secret);
-        if catalog.volumes_of(&self.driver).any(needs) || self.snapshots().values().any(needs_too) {
+        if catalog.volumes_of(&self.driver).any(needs) || snapshots.values().any(snapshot_needs) {
             return Ok(());
         }
         if let Some(mut found) = self.found(secret).await? {

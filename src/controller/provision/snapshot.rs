@@ -101,7 +101,10 @@ impl Provisioner {
         let in_the_way = |other| Problem::Waits(format!("the data of {other} is being removed"));
         let reader: Arc<str> = format!("{whom}, of which a snapshot is being taken").into();
         let _source = self.paths.take(&reader, from.as_str(), Purpose::Make).map_err(in_the_way)?;
-        let _target = self.paths.take(&keeper(content), path.as_str(), Purpose::Make).map_err(in_the_way)?;
+        let _target = self
+            .paths
+            .take(&described(&content.name).into(), path.as_str(), Purpose::Make)
+            .map_err(in_the_way)?;
         let begun = content.begun.as_ref().filter(|(noted, _)| *noted == handle.to_string());
         let at = match begun {
             Some((_, at)) if self.is_snapshot_there(&access, &secret, &path).await? => *at,
@@ -325,9 +328,4 @@ fn refused(content: &Content, what: impl Into<String>, remedy: &str) -> Refusal 
 
 fn described(name: &str) -> String {
     format!("volumesnapshotcontent {name:?}")
-}
-
-/// Whoever keeps the directory of a snapshot.
-fn keeper(content: &Content) -> Arc<str> {
-    described(&content.name).into()
 }

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Provisioner, described, keeper};
+use super::{Provisioner, described};
 use crate::{
     controller::{
         events::Reason,
@@ -77,7 +77,10 @@ impl Provisioner {
         let access = self.snapshot_access(content, secret, handle).await.map_err(with_way_out)?;
         let Some(access) = access else { return Ok(Some("there is no file system any more".to_owned())) };
         let in_use = |other| Problem::Waits(format!("the directory of the snapshot is in use by {other}"));
-        let _guard = self.paths.take(&keeper(content), path.as_str(), Purpose::Remove).map_err(in_use)?;
+        let _guard = self
+            .paths
+            .take(&described(&content.name).into(), path.as_str(), Purpose::Remove)
+            .map_err(in_use)?;
         let item = Item::RemoveSnapshot(Arc::clone(&content.name));
         let what = format!("{:?} is being removed", path.as_str());
         let removal = work::remove(worker, &access, path);
